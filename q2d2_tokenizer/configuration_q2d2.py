@@ -1,0 +1,105 @@
+"""Configuration of a Q2D2 codec: every model setting; what follows from them is a property."""
+
+import math
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+from .lattices import group_sizes_in_points
+
+
+@strict
+class Q2D2Config(PreTrainedConfig):
+    """Settings of a [`Q2D2Model`]; the defaults are the released 24 kHz model.
+
+    Args:
+        sampling_rate: Of the audio, in Hz.
+        downsampling_ratios: Their product is the hop length, in samples per frame. The `seanet` encoder has one stage
+            per ratio; for other encoders only the product counts.
+        hidden_size: Channels of the latents between encoder, quantizer and decoder.
+        lattice: `rectangle`, `rhombic`, `hexagon`, `brick` or `bcc`.
+        levels: Levels of each quantized channel.
+        group_size: Channels that are quantized together: 1 (FSQ), 2 (Q2D2) or 3.
+        quantizer: Name of the quantizer.
+        encoder: Name of the encoder.
+        encoder_kwargs: Arguments of the encoder; what is left out is completed with its defaults.
+        decoder: Name of the decoder.
+        decoder_kwargs: Arguments of the decoder, completed likewise.
+        block_frames: Frames computed at a time by `encode` and `decode`; fixed, so that the tokens of a recording
+            depend neither on the batch nor on where it is cut. Models of infinite receptive field ignore it.
+
+    Raises:
+        ValueError: On an unknown key (usually a misspelt one) or a value out of range.
+    """
+
+    model_type = "q2d2"
+
+    sampling_rate: int = 24000
+    downsampling_ratios: list[int] | tuple[int, ...] = (320,)
+    hidden_size: int = 256
+    lattice: str = "rhombic"
+    levels: list[int] | tuple[int, ...] = (7, 7, 7, 7)
+    group_size: int = 2
+    quantizer: str = "lattice"
+    encoder: str = "stft"
+    encoder_kwargs: dict[str, Any] | None = None
+    decoder: str = "vocos"
+    decoder_kwargs: dict[str, Any] | None = None
+    block_frames: int = 256
+
+    def __post_init__(self, **kwargs: Any):
+        self.encoder_kwargs = self.encoder_kwargs or {}
+        self.decoder_kwargs = self.decoder_kwargs or {}
+        super().__post_init__(**kwargs)
+        known = set(type(self).__dataclass_fields__) | _KEYS_OF_TRANSFORMERS
+        unknown = sorted(key for key in kwargs if key not in known and not key.startswith("_"))
+        if unknown:
+            raise ValueError(f"Q2D2Config got unknown keys {unknown}; it takes {sorted(_own_fields())}")
+
+    def validate_architecture(self) -> None:
+        """Check the values; called by transformers whenever a configuration is made."""
+        for name in ("sampling_rate", "hidden_size", "block_frames"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.downsampling_ratios or min(self.downsampling_ratios) < 1:
+            raise ValueError(f"downsampling_ratios must be positive integers, got {self.downsampling_ratios}")
+        group_sizes_in_points(self.lattice, self.levels, self.group_size)
+
+    @property
+    def hop_length(self) -> int:
+        """Samples per frame, and so per token."""
+        return math.prod(self.downsampling_ratios)
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames, and so tokens, per second."""
+        return self.sampling_rate / self.hop_length
+
+    @property
+    def points_per_group(self) -> list[int]:
+        """Lattice points of every group of channels."""
+        return group_sizes_in_points(self.lattice, self.levels, self.group_size)
+
+    @property
+    def codebook_size(self) -> int:
+        """Number of distinct tokens: the product of the lattice points of the groups."""
+        return math.prod(self.points_per_group)
+
+    @property
+    def bits_per_code(self) -> float:
+        """Information of one token if all were equally likely, in bits."""
+        return math.log2(self.codebook_size)
+
+    @property
+    def bitrate(self) -> float:
+        """Nominal bits per second."""
+        return self.frame_rate * self.bits_per_code
+
+
+def _own_fields() -> set[str]:
+    return set(Q2D2Config.__annotations__)
+
+
+# Keys that transformers itself passes on when it reads a saved configuration.
+_KEYS_OF_TRANSFORMERS = {"transformers_version", "torch_dtype", "attn_implementation", "model_type"}

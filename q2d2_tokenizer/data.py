@@ -1,0 +1,129 @@
+"""Training data: recordings of any kind -> one memory-mapped file of samples -> random segments."""
+
+import glob
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .audio import audio_from_column, read_audio
+
+logger = logging.getLogger(__name__)
+AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
+
+
+def expand_sources(sources: list[str]) -> list[Path]:
+    """Parquet and audio files of paths, folders and glob patterns, in order; a source named twice counts twice.
+
+    Raises:
+        ValueError: If a source names no Parquet or audio file.
+    """
+    files: list[Path] = []
+    for source in sources:
+        found = sorted(Path(source).rglob("*")) if Path(source).is_dir() else map(Path, sorted(glob.glob(source)))
+        found = [path for path in found if path.suffix.lower() in AUDIO_SUFFIXES | {".parquet"}]
+        if not found:
+            raise ValueError(f"no Parquet or audio files at {source!r}")
+        files += found
+    return files
+
+
+def _read_recordings(file: Path, sampling_rate: int) -> Iterator[np.ndarray]:
+    if file.suffix != ".parquet":
+        yield read_audio(file, sampling_rate)
+        return
+    import pyarrow.parquet
+
+    for batch in pyarrow.parquet.ParquetFile(file).iter_batches(64, columns=["audio"]):
+        for cell in batch.column("audio").to_pylist():
+            yield audio_from_column(cell, sampling_rate)
+
+
+class AudioCache:
+    """Recordings as int16 samples in memory-mapped files, one for each source file, decoded once.
+
+    Args:
+        sources: Parquet files with an `audio` column, audio files, folders or glob patterns; see `expand_sources`.
+        folder: Where the samples are kept.
+        sampling_rate: In Hz.
+    """
+
+    def __init__(self, sources: list[str], folder: str | Path, sampling_rate: int):
+        from tqdm.auto import tqdm
+
+        self.sampling_rate = sampling_rate
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._samples: list[np.ndarray] = []
+        starts: list[tuple[int, int, int]] = []  # file, first sample, samples
+        for file in tqdm(expand_sources(sources), desc="audio", disable=None):
+            lengths = self._decode(file, folder)
+            ends = np.cumsum(lengths)
+            starts += [(len(self._samples), int(end - n), int(n)) for end, n in zip(ends, lengths, strict=True)]
+            self._samples.append(np.memmap(self._path(file, folder), dtype=np.int16, mode="r"))
+        self._recordings = np.array(starts, dtype=np.int64)
+        self._ends = np.cumsum(self._recordings[:, 2])
+
+    def _path(self, file: Path, folder: Path) -> Path:
+        stat = file.stat()
+        key = f"{file.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{self.sampling_rate}"
+        return folder / f"{file.stem}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.i16"
+
+    def _decode(self, file: Path, folder: Path) -> list[int]:
+        """Samples of each recording of a file; decodes the file if that was not done before."""
+        path = self._path(file, folder)
+        index = path.with_suffix(".json")
+        if index.exists():
+            return json.loads(index.read_text())
+        lengths = []
+        with open(path, "wb") as out:
+            for samples in _read_recordings(file, self.sampling_rate):
+                (samples.clip(-1, 1) * 32767).round().astype(np.int16).tofile(out)
+                lengths.append(len(samples))
+        index.write_text(json.dumps(lengths))
+        return lengths
+
+    @property
+    def seconds(self) -> float:
+        """Total duration."""
+        return float(self._recordings[:, 2].sum()) / self.sampling_rate
+
+    def __len__(self) -> int:
+        return len(self._recordings)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Samples (N,) int16 of one recording."""
+        file, start, length = self._recordings[index]
+        return self._samples[file][start : start + length]
+
+    def segment(self, rng: np.random.Generator, num_samples: int) -> Tensor:
+        """Random segment (num_samples,) float32; every second of audio is as likely, short recordings get silence."""
+        index = int(np.searchsorted(self._ends, rng.integers(self._ends[-1]), side="right"))
+        samples = self[index]
+        start = int(rng.integers(max(1, len(samples) - num_samples + 1)))
+        piece = torch.from_numpy(samples[start : start + num_samples].astype(np.float32) / 32768.0)
+        return torch.nn.functional.pad(piece, (0, num_samples - len(piece)))
+
+    def batch(self, seed: int, indices: range, num_samples: int, gain_db: float) -> Tensor:
+        """Segments (B, 1, num_samples) with random gain.
+
+        Segment `i` depends on `seed` and `i` alone, whatever the batch and the process, so that training resumes exactly.
+
+        Args:
+            seed: Of the whole run.
+            indices: Numbers of the segments.
+            num_samples: Length of each.
+            gain_db: Largest random gain, up or down; peaks stay below 1.
+        """
+        rows = []
+        for i in indices:
+            rng = np.random.default_rng([seed, i])
+            segment = self.segment(rng, num_samples)
+            gain = 10 ** (rng.uniform(-gain_db, gain_db) / 20)
+            rows.append(segment * min(gain, 0.99 / max(float(segment.abs().max()), 1e-6)))
+        return torch.stack(rows).unsqueeze(1)

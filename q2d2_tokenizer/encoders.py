@@ -1,0 +1,109 @@
+"""Encoders: audio (B, 1, T * hop_length) -> latents (B, T, hidden_size).
+
+The contract: `forward(audio, frame_mask)` with an optional mask (B, T) of the frames that lie inside the recording, and
+`context_frames`, the frames on each side that a frame depends on, or None if that is all of them.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.audio_utils import mel_filter_bank
+
+from .configuration_q2d2 import Q2D2Config
+from .layers import ConvNeXtBackbone, frame_signal
+from .registry import Registry
+
+ENCODERS = Registry("encoder")
+
+
+@ENCODERS.register("stft")
+class StftEncoder(nn.Module):
+    """Log-mel spectrogram and ConvNeXt blocks at the frame rate: all convolution, and the fast choice on a CPU.
+
+    Args:
+        config: Sampling rate, hop length and hidden size are read from it.
+        n_fft: Length of an analysis frame, in samples.
+        n_mels: Mel bands.
+        depth: ConvNeXt blocks.
+        expansion: Width of the network in each block, as a multiple of the hidden size.
+        kernel_size: Of the convolutions, in frames; odd.
+    """
+
+    def __init__(
+        self,
+        config: Q2D2Config,
+        n_fft: int = 1280,
+        n_mels: int = 100,
+        depth: int = 6,
+        expansion: int = 3,
+        kernel_size: int = 7,
+    ):
+        super().__init__()
+        self.n_fft = n_fft
+        self.hop_length = config.hop_length
+        self.register_buffer("window", torch.hann_window(n_fft))
+        filters = mel_filter_bank(
+            n_fft // 2 + 1, n_mels, 0.0, config.sampling_rate / 2, config.sampling_rate, mel_scale="slaney"
+        )
+        self.register_buffer("mel_filters", torch.tensor(filters, dtype=torch.float32))  # (n_fft // 2 + 1, n_mels)
+        dim = config.hidden_size
+        self.backbone = ConvNeXtBackbone(n_mels, dim, depth, dim * expansion, kernel_size)
+        self.context_frames = self.backbone.context_frames + math.ceil((n_fft / config.hop_length - 1) / 2)
+
+    def forward(self, audio: Tensor, frame_mask: Tensor | None = None) -> Tensor:
+        frames = frame_signal(audio.squeeze(1), self.n_fft, self.hop_length)  # (B, T, n_fft)
+        spectrum = torch.fft.rfft(frames.float() * self.window.float()).abs()
+        mel = spectrum @ self.mel_filters.float()  # (B, T, n_mels)
+        features = mel.clamp_min(1e-5).log()
+        return self.backbone(features.to(self.backbone.norm.weight.dtype), frame_mask)
+
+
+class SeanetResidual(nn.Module):
+    """ELU, convolution, ELU, pointwise convolution, added to a pointwise shortcut (B, C, N)."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.spatial = nn.Conv1d(dim, dim // 2, 3, padding=1, padding_mode="replicate")
+        self.pointwise = nn.Conv1d(dim // 2, dim, 1)
+        self.shortcut = nn.Conv1d(dim, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.shortcut(x) + self.pointwise(F.elu(self.spatial(F.elu(x))))
+
+
+@ENCODERS.register("seanet")
+class SeanetEncoder(nn.Module):
+    """The paper's encoder: strided convolutions with residual units on the waveform, then an LSTM.
+
+    Source: EnCodec, arXiv 2210.13438, section 3.1. Differs: no weight normalization, replicated edges.
+
+    Args:
+        config: Ratios (one stage each, the last one first, as in EnCodec) and hidden size are read from it.
+        num_filters: Channels before the first stage; each stage doubles them.
+        lstm_layers: Layers of the LSTM.
+    """
+
+    def __init__(self, config: Q2D2Config, num_filters: int = 32, lstm_layers: int = 2):
+        super().__init__()
+        dim = num_filters
+        self.stem = nn.Conv1d(1, dim, 7, padding=3, padding_mode="replicate")
+        self.stages = nn.ModuleList()
+        for ratio in reversed(config.downsampling_ratios):
+            stage = nn.Sequential(SeanetResidual(dim), nn.ELU(), nn.Conv1d(dim, 2 * dim, 2 * ratio, stride=ratio))
+            self.stages.append(stage)
+            dim = 2 * dim
+        self.lstm = nn.LSTM(dim, dim, lstm_layers, batch_first=True)
+        self.project = nn.Conv1d(dim, config.hidden_size, 7, padding=3, padding_mode="replicate")
+        self.context_frames = None  # the LSTM sees the whole recording
+
+    def forward(self, audio: Tensor, frame_mask: Tensor | None = None) -> Tensor:
+        x = self.stem(audio)
+        for stage in self.stages:
+            residual, activation, downsample = stage
+            ratio = downsample.stride[0]
+            edges = (ratio // 2, ratio - ratio // 2)
+            x = downsample(F.pad(activation(residual(x)), edges, mode="replicate"))  # (B, 2C, N / ratio)
+        x = x + self.lstm(x.transpose(1, 2))[0].transpose(1, 2)
+        return self.project(F.elu(x)).transpose(1, 2)  # (B, T, D)

@@ -1,0 +1,84 @@
+"""Blocks used by more than one part of the codec."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise convolution over time, then a two-layer network per frame, added to the input (B, T, C).
+
+    Source: Vocos, arXiv 2306.00814, after ConvNeXt, arXiv 2201.03545. Differs: no adaptive normalization.
+
+    Args:
+        dim: Channels C.
+        hidden_dim: Width of the network per frame.
+        kernel_size: Of the convolution, in frames; odd.
+        layer_scale: Initial scale of what is added.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int, kernel_size: int, layer_scale: float):
+        super().__init__()
+        self.depthwise = nn.Conv1d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
+        self.norm = nn.LayerNorm(dim)
+        self.expand = nn.Linear(dim, hidden_dim)
+        self.contract = nn.Linear(hidden_dim, dim)
+        self.scale = nn.Parameter(torch.full((dim,), layer_scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.depthwise(x.transpose(1, 2)).transpose(1, 2)  # (B, T, C)
+        y = self.contract(F.gelu(self.expand(self.norm(y))))
+        return x + self.scale * y
+
+
+class ConvNeXtBackbone(nn.Module):
+    """Features (B, T, C_in) -> hidden states (B, T, C): an input convolution and a stack of ConvNeXt blocks.
+
+    Frames outside a recording are zeros at every layer, as if the recording were convolved alone: `frame_mask` says which
+    frames are inside, so that a window cut from a recording gives the frames of the whole.
+
+    Args:
+        in_dim: Channels of the features.
+        dim: Channels C of the hidden states.
+        depth: Number of blocks.
+        hidden_dim: Width of the network in each block.
+        kernel_size: Of all convolutions, in frames; odd.
+    """
+
+    def __init__(self, in_dim: int, dim: int, depth: int, hidden_dim: int, kernel_size: int):
+        super().__init__()
+        self.embed = nn.Conv1d(in_dim, dim, kernel_size, padding=kernel_size // 2)
+        self.norm = nn.LayerNorm(dim)
+        self.blocks = nn.ModuleList(ConvNeXtBlock(dim, hidden_dim, kernel_size, 1 / depth) for _ in range(depth))
+        self.final_norm = nn.LayerNorm(dim)
+        self.context_frames = (kernel_size // 2) * (depth + 1)
+
+    def forward(self, x: Tensor, frame_mask: Tensor | None = None) -> Tensor:
+        mask = 1.0 if frame_mask is None else frame_mask.unsqueeze(-1).to(x.dtype)  # (B, T, 1)
+        x = self.norm(self.embed((x * mask).transpose(1, 2)).transpose(1, 2))
+        for block in self.blocks:
+            x = block(x * mask)
+        return self.final_norm(x)
+
+
+def frame_signal(audio: Tensor, frame_length: int, hop_length: int) -> Tensor:
+    """Overlapping frames (B, T, frame_length) of audio (B, T * hop_length), each centred on its hop.
+
+    Samples outside the audio are zeros.
+    """
+    margin = frame_length - hop_length
+    padded = F.pad(audio, (margin // 2, margin - margin // 2))
+    return padded.unfold(-1, frame_length, hop_length)
+
+
+def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
+    """Sum of overlapping frames (B, T, frame_length) as audio (B, T * hop_length), the inverse of `frame_signal`.
+
+    `frame_length` must be a multiple of `hop_length`.
+    """
+    batch, num_frames, frame_length = frames.shape
+    overlap = frame_length // hop_length
+    hops = frames.reshape(batch, num_frames, overlap, hop_length)
+    total = sum(F.pad(hops[:, :, i], (0, 0, i, overlap - 1 - i)) for i in range(overlap))  # (B, T + overlap - 1, hop)
+    margin = frame_length - hop_length
+    return total.flatten(1)[:, margin // 2 : margin // 2 + num_frames * hop_length]

@@ -1,0 +1,148 @@
+"""Quantizers: latents (B, T, D) -> quantized latents (B, T, D) and one integer per frame (B, T)."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .configuration_q2d2 import Q2D2Config
+from .lattices import build_groups, half_widths
+from .registry import Registry
+
+QUANTIZERS = Registry("quantizer")
+
+
+def _mixed_radix(sizes: Sequence[int]) -> list[int]:
+    """Place values of a number whose first digit, of base `sizes[0]`, is the least significant."""
+    places = [1]
+    for size in sizes[:-1]:
+        places.append(places[-1] * size)
+    return places
+
+
+class Lattices(nn.Module):
+    """Nearest points of fixed lattices in closed form, for many groups of channels at once.
+
+    Vectors are (..., d) float32 in lattice units (channel `i` within plus or minus `(l_i - 1) / 2`), group indices are
+    (..., P) int64 with `0 <= index_j < points_per_group[j]`, codes are (...) int64.
+
+    Args:
+        lattice: Name in `lattices.LATTICES`.
+        levels: Levels of each of the d channels.
+        group_size: Channels per group.
+    """
+
+    def __init__(self, lattice: str, levels: list[int] | tuple[int, ...], group_size: int):
+        super().__init__()
+        groups = build_groups(lattice, levels, group_size)
+        self.group_size = group_size
+        self.points_per_group = [sum(coset.num_points for coset in cosets) for cosets in groups]
+        # A group of one coset repeats it: the copy is never strictly nearer, so it is never chosen.
+        pairs = list(zip(*((cosets[0], cosets[-1]) for cosets in groups), strict=True))  # 2 tuples of P cosets
+        self._add_table("offset", [[c.offset for c in cosets] for cosets in pairs], torch.float32)  # (2, P, g)
+        self._add_table("step", [[c.step for c in cosets] for cosets in pairs], torch.float32)  # (2, P, g)
+        self._add_table("count", [[c.count for c in cosets] for cosets in pairs])  # (2, P, g)
+        self._add_table("axis_place", [[_mixed_radix(c.count) for c in cosets] for cosets in pairs])  # (2, P, g)
+        self._add_table("first_coset_size", [c.num_points for c in pairs[0]])  # (P,)
+        self._add_table("group_base", self.points_per_group)  # (P,)
+        self._add_table("group_place", _mixed_radix(self.points_per_group))  # (P,)
+        self._add_table("half_width", half_widths(levels), torch.float32)  # (d,)
+
+    def _add_table(self, name: str, values: Sequence, dtype: torch.dtype = torch.int64) -> None:
+        # Persistent: a computed buffer that is not saved comes back as garbage from `from_pretrained`.
+        self.register_buffer(name, torch.tensor(values, dtype=dtype))
+
+    def nearest(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Nearest lattice points (..., d) and their group indices (..., P) of vectors (..., d)."""
+        with torch.autocast(vectors.device.type, enabled=False):
+            x = vectors.float().unflatten(-1, (-1, self.group_size))  # (..., P, g)
+            points, indices, distances = [], [], []
+            for c in (0, 1):
+                steps = ((x - self.offset[c]) / self.step[c]).round().clamp_min(0.0).minimum(self.count[c] - 1.0)
+                points.append(self.offset[c] + self.step[c] * steps)
+                indices.append((steps.long() * self.axis_place[c]).sum(-1))
+                distances.append((x - points[c]).square().sum(-1))
+            second = distances[1] < distances[0]
+            index = torch.where(second, indices[1] + self.first_coset_size, indices[0])
+            return torch.where(second.unsqueeze(-1), points[1], points[0]).flatten(-2), index
+
+    def indices_to_points(self, indices: Tensor) -> Tensor:
+        """Lattice points (..., d) of group indices (..., P)."""
+        second = indices >= self.first_coset_size
+        local = torch.where(second, indices - self.first_coset_size, indices).unsqueeze(-1)  # (..., P, 1)
+        first, other = (
+            self.offset[c] + self.step[c] * ((local // self.axis_place[c]) % self.count[c]) for c in (0, 1)
+        )
+        return torch.where(second.unsqueeze(-1), other, first).flatten(-2)
+
+    def indices_to_codes(self, indices: Tensor) -> Tensor:
+        """Flat codes (...) of group indices (..., P)."""
+        return (indices * self.group_place).sum(-1)
+
+    def codes_to_indices(self, codes: Tensor) -> Tensor:
+        """Group indices (..., P) of flat codes (...)."""
+        return (codes.unsqueeze(-1) // self.group_place) % self.group_base
+
+
+class Quantizer(nn.Module):
+    """The contract of a quantizer: `codebook_size`, `forward`, `encode` and `decode`, all computed in float32.
+
+    Its parameters and buffers stay float32 when a model is cast (`model.to(torch.bfloat16)`): lattice points and flat
+    codes are not representable in half precision.
+    """
+
+    codebook_size: int
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Quantizer":
+        def move_without_cast(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+        return super()._apply(move_without_cast, recurse)
+
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Quantized latents (B, T, D), with a gradient to the latents, and codes (B, T) of latents (B, T, D)."""
+        raise NotImplementedError
+
+    def encode(self, latents: Tensor) -> Tensor:
+        """Codes (B, T) int64 of latents (B, T, D)."""
+        return self(latents)[1]
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Quantized latents (B, T, D) of codes (B, T) within `0 <= codes < codebook_size`."""
+        raise NotImplementedError
+
+
+@QUANTIZERS.register("lattice")
+class LatticeQuantizer(Quantizer):
+    """Projects latents to a few bounded channels and snaps groups of them to a fixed lattice.
+
+    Linear -> tanh -> times half-width -> nearest lattice point (straight-through) -> divided by half-width ->
+    Linear. Runs in float32 whatever the autocast state, since bfloat16 merges neighbouring codes.
+
+    Source: Q2D2, arXiv 2512.01537, section 3.
+    """
+
+    def __init__(self, config: Q2D2Config):
+        super().__init__()
+        self.codebook_size = config.codebook_size
+        self.lattices = Lattices(config.lattice, config.levels, config.group_size)
+        self.project_in = nn.Linear(config.hidden_size, len(config.levels))
+        self.project_out = nn.Linear(len(config.levels), config.hidden_size)
+
+    def _bound(self, latents: Tensor) -> Tensor:
+        return self.project_in(latents.float()).tanh() * self.lattices.half_width
+
+    def _project_out(self, points: Tensor) -> Tensor:
+        return self.project_out(points / self.lattices.half_width)
+
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(latents.device.type, enabled=False):
+            bounded = self._bound(latents)  # (B, T, d)
+            points, indices = self.lattices.nearest(bounded.detach())
+            points = bounded + (points - bounded).detach()  # straight-through gradient
+            return self._project_out(points), self.lattices.indices_to_codes(indices)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        with torch.autocast(codes.device.type, enabled=False):
+            return self._project_out(self.lattices.indices_to_points(self.lattices.codes_to_indices(codes)))

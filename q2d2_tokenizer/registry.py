@@ -1,0 +1,37 @@
+"""Parts of the codec by name: a new encoder, quantizer or decoder is one decorated class in one file."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+
+class Registry(dict):
+    """Classes by name, built with keyword arguments that are checked against their constructor."""
+
+    def __init__(self, kind: str):
+        super().__init__()
+        self.kind = kind
+
+    def register(self, name: str) -> Callable[[type], type]:
+        """Class decorator that enters the class under `name`."""
+
+        def enter(cls: type) -> type:
+            self[name] = cls
+            return cls
+
+        return enter
+
+    def resolve(self, name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Complete keyword arguments of the class called `name`: the given ones over the constructor's defaults.
+
+        Raises:
+            ValueError: If the name or one of the arguments is unknown; the message lists the known ones.
+        """
+        if name not in self:
+            raise ValueError(f"{self.kind} must be one of {sorted(self)}, got {name!r}")
+        parameters = list(inspect.signature(self[name].__init__).parameters.values())[2:]  # after self, config
+        defaults = {p.name: p.default for p in parameters}
+        unknown = sorted(set(kwargs) - set(defaults))
+        if unknown:
+            raise ValueError(f"{self.kind} {name!r} takes {sorted(defaults)}, got unknown {unknown}")
+        return {**defaults, **kwargs}

@@ -1,0 +1,273 @@
+"""The trainer of the codec: one Accelerate loop, resumable, with every loss weight in one place."""
+
+import json
+import math
+import shutil
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm.auto import tqdm
+
+from .configuration_q2d2 import Q2D2Config
+from .data import AudioCache
+from .discriminators import Discriminators
+from .gan import Autoencoder, discriminator_step, generator_step
+from .losses import MelLoss
+from .modeling_q2d2 import Q2D2Model
+
+
+@dataclass
+class TrainConfig:
+    """Everything a training run depends on, besides the codec's own config."""
+
+    data: list[str] = field(metadata={"help": "Parquet files, audio files, folders or globs; twice counts twice"})
+    output: str = field(metadata={"help": "Folder of the run: log, checkpoints, validation audio, weights"})
+    validation_data: list[str] = field(default_factory=list, metadata={"help": "Like data; of other speakers"})
+    codec: str = field(default="", metadata={"help": "Config file or checkpoint folder; the default config if empty"})
+    cache: str = field(default="", metadata={"help": "Folder for decoded audio; inside the output if empty"})
+    steps: int = field(default=100_000, metadata={"help": "Optimizer steps in all"})
+    max_minutes: float = field(default=math.inf, metadata={"help": "Stop, resumable, after that many minutes"})
+    batch_size: int = field(default=8, metadata={"help": "Segments per step, over all processes"})
+    segment_frames: int = field(default=64, metadata={"help": "Length of a segment, in frames"})
+    gain_db: float = field(default=6.0, metadata={"help": "Largest random gain, up or down, in dB"})
+    learning_rate: float = field(default=1e-3, metadata={"help": "Peak rate of the codec"})
+    discriminator_learning_rate: float = field(default=5e-4, metadata={"help": "Peak rate of the discriminators"})
+    betas: list[float] = field(default_factory=lambda: [0.8, 0.99], metadata={"help": "Of both AdamW optimizers"})
+    warmup_steps: int = field(default=200, metadata={"help": "Steps of linear warm-up"})
+    decay_steps: int = field(default=5_000, metadata={"help": "Steps of linear decay to zero at the end"})
+    gradient_clip: float = field(default=1.0, metadata={"help": "Largest gradient norm of the codec"})
+    ema_decay: float = field(default=0.999, metadata={"help": "Of the averaged weights that are released"})
+    mel_weight: float = field(default=15.0, metadata={"help": "Weight of the mel loss"})
+    adversarial_weight: float = field(default=1.0, metadata={"help": "Weight of the adversarial loss"})
+    feature_weight: float = field(default=2.0, metadata={"help": "Weight of the feature loss"})
+    adversarial_start: int = field(default=10_000, metadata={"help": "First step with discriminators"})
+    mel_n_ffts: list[int] = field(default_factory=lambda: [256, 512, 1024, 2048], metadata={"help": "Samples"})
+    mel_bands: list[int] = field(default_factory=lambda: [20, 40, 80, 160], metadata={"help": "Of each resolution"})
+    mel_floor: float = field(default=1e-3, metadata={"help": "Magnitudes below it count as this much"})
+    band_n_ffts: list[int] = field(default_factory=lambda: [512, 1024, 2048], metadata={"help": "Samples"})
+    band_dim: int = field(default=64, metadata={"help": "Channels per band of the spectral discriminators"})
+    periods: list[int] = field(default_factory=lambda: [2, 3, 5, 7, 11], metadata={"help": "Samples"})
+    period_channels: list[int] = field(
+        default_factory=lambda: [32, 128, 512, 1024], metadata={"help": "Of the period discriminators"}
+    )
+    mixed_precision: str = field(default="no", metadata={"help": "no or bf16; the quantizer is float32 in any case"})
+    seed: int = field(default=0, metadata={"help": "Of weights and segments"})
+    log_every: int = field(default=50, metadata={"help": "Steps between lines of log.jsonl"})
+    validate_every: int = field(default=1_000, metadata={"help": "Steps between validations"})
+    validation_clips: int = field(default=40, metadata={"help": "Clips per validation"})
+    save_every: int = field(default=500, metadata={"help": "Steps between resumable checkpoints"})
+    keep_checkpoints: int = field(default=2, metadata={"help": "Resumable checkpoints kept"})
+
+    def __post_init__(self):
+        if self.save_every < 1 or self.log_every < 1 or self.validate_every < 1:
+            raise ValueError("log_every, validate_every and save_every must be at least 1")
+        if self.mixed_precision not in ("no", "bf16"):
+            raise ValueError(f"mixed_precision must be 'no' or 'bf16', got {self.mixed_precision!r}")
+
+    def rate_factor(self, step: int) -> float:
+        """Share of the peak learning rate at a step: linear warm-up, constant, linear decay to zero."""
+        return min(1.0, (step + 1) / self.warmup_steps, (self.steps - step) / self.decay_steps)
+
+
+class Progress:
+    """The step, in the form Accelerate saves and loads."""
+
+    step = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """The step to save."""
+        return {"step": self.step}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Take a saved step."""
+        self.step = state["step"]
+
+
+def make_codec(source: str) -> Q2D2Model:
+    """A codec from a config file (random weights), a checkpoint folder (its weights) or "" (default config)."""
+    if source and not source.endswith(".json"):
+        return Q2D2Model.from_pretrained(source)
+    return Q2D2Model(Q2D2Config.from_json_file(source) if source else Q2D2Config())
+
+
+class CodecTrainer:
+    """Trains a codec with mel and adversarial losses and keeps an average of its weights.
+
+    A run is a function of its `TrainConfig`: segments depend on seed and step alone, and everything else is in the
+    checkpoints, so a resumed run ends with the weights of an uninterrupted one.
+    """
+
+    def __init__(self, config: TrainConfig):
+        self.config = config
+        self.output = Path(config.output)
+        self.accelerator = Accelerator(mixed_precision=config.mixed_precision)
+        processes = self.accelerator.num_processes
+        if config.batch_size % processes:
+            raise ValueError(f"batch_size={config.batch_size} must be a multiple of the {processes} processes")
+        set_seed(config.seed)
+        codec = make_codec(config.codec)
+        cache = config.cache or str(self.output / "cache")
+        with self.accelerator.main_process_first():
+            rate = codec.config.sampling_rate
+            self.data = AudioCache(config.data, cache, rate)
+            self.validation = AudioCache(config.validation_data, cache, rate) if config.validation_data else None
+        discriminators = Discriminators(
+            tuple(config.band_n_ffts), config.band_dim, tuple(config.periods), tuple(config.period_channels)
+        )
+        self.mel_loss = MelLoss(rate, tuple(config.mel_n_ffts), tuple(config.mel_bands), config.mel_floor)
+        self.mel_loss.to(self.accelerator.device)
+        self.average = AveragedModel(codec, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
+        self.average.to(self.accelerator.device)
+        self.progress = Progress()
+        model = Autoencoder(codec)
+        optimizers = [
+            torch.optim.AdamW(module.parameters(), lr=rate, betas=tuple(config.betas), weight_decay=0.0)
+            for module, rate in (
+                (model, config.learning_rate),
+                (discriminators, config.discriminator_learning_rate),
+            )
+        ]
+        self.model, self.discriminators, *self.optimizers = self.accelerator.prepare(model, discriminators, *optimizers)
+        self.accelerator.register_for_checkpointing(self.average, self.progress)
+
+    @property
+    def codec(self) -> Q2D2Model:
+        """The codec that is trained."""
+        return self.accelerator.unwrap_model(self.model).codec
+
+    def run(self) -> None:
+        """Train to the last step or the last minute, from the newest checkpoint if there is one."""
+        config, start = self.config, time.monotonic()
+        self.output.mkdir(parents=True, exist_ok=True)
+        self._resume()
+        if self.accelerator.is_main_process:
+            (self.output / "config.json").write_text(json.dumps(asdict(config), indent=2))
+        first = self.progress.step
+        main = self.accelerator.is_local_main_process
+        bar = tqdm(total=config.steps, initial=first, desc="train", disable=None if main else True)
+        while self.progress.step < config.steps and time.monotonic() - start < 60 * config.max_minutes:
+            losses = self.train_step()
+            step = self.progress.step
+            bar.update()
+            if step % config.log_every == 0:
+                minutes = (time.monotonic() - start) / 60
+                self._log({k: v.item() for k, v in losses.items()} | {"minutes": round(minutes, 3)})
+            if self.validation is not None and step % config.validate_every == 0:
+                self._log(self.validate())
+            if step % config.save_every == 0:
+                self.save()
+        bar.close()
+        if self.progress.step % config.save_every:
+            self.save()
+
+    def batch(self, step: int) -> Tensor:
+        """Segments (b, 1, N) of this process for a step."""
+        config = self.config
+        share = config.batch_size // self.accelerator.num_processes
+        first = step * config.batch_size + self.accelerator.process_index * share
+        samples = config.segment_frames * self.codec.config.hop_length
+        return self.data.batch(config.seed, range(first, first + share), samples, config.gain_db).to(
+            self.accelerator.device
+        )
+
+    def train_step(self) -> dict[str, Tensor]:
+        """Update the codec and, once they take part, the discriminators; returns the losses by name."""
+        config, step = self.config, self.progress.step
+        for optimizer, peak in zip(
+            self.optimizers, (config.learning_rate, config.discriminator_learning_rate), strict=True
+        ):
+            for group in optimizer.param_groups:
+                group["lr"] = peak * config.rate_factor(step)
+        audio = self.batch(step)
+        with self.accelerator.autocast():
+            reconstruction, codes = self.model(audio)
+        adversarial = step >= config.adversarial_start
+        losses: dict[str, Tensor] = {}
+        if adversarial:
+            losses["discriminator"] = self._update_discriminators(audio, reconstruction)
+        losses |= self._update_codec(audio, reconstruction, adversarial)
+        self.average.update_parameters(self.codec)
+        self.progress.step += 1
+        losses["codes_used"] = torch.tensor(float(codes.unique().numel()))
+        return losses
+
+    def _update_discriminators(self, audio: Tensor, reconstruction: Tensor) -> Tensor:
+        with self.accelerator.autocast():
+            loss = discriminator_step(self.discriminators, audio, reconstruction)
+        self._step(loss, self.discriminators, self.optimizers[1])
+        return loss.detach()
+
+    def _update_codec(self, audio: Tensor, reconstruction: Tensor, adversarial: bool) -> dict[str, Tensor]:
+        # Unwrapped and frozen: the codec's loss needs no gradient of the discriminators' weights.
+        frozen = self.accelerator.unwrap_model(self.discriminators).requires_grad_(False) if adversarial else None
+        with self.accelerator.autocast():
+            losses = generator_step(audio, reconstruction, self.mel_loss, frozen)
+        total = sum(getattr(self.config, f"{name}_weight") * loss for name, loss in losses.items())
+        if not torch.isfinite(total):
+            values = {name: loss.item() for name, loss in losses.items()}
+            raise RuntimeError(f"loss is not finite at step {self.progress.step}: {values}; lower the learning rate")
+        norm = self._step(total, self.model, self.optimizers[0])
+        if frozen is not None:
+            frozen.requires_grad_(True)
+        return {name: loss.detach() for name, loss in losses.items()} | {"gradient_norm": norm}
+
+    def _step(self, loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
+        self.accelerator.backward(loss)
+        norm = self.accelerator.clip_grad_norm_(module.parameters(), self.config.gradient_clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        return norm
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Mel loss and code usage of the averaged weights on whole validation clips; writes the first three as wav."""
+        import soundfile
+
+        codec = self.average.module.eval()
+        clips = range(0, len(self.validation), max(1, len(self.validation) // self.config.validation_clips))
+        losses, used = [], set()
+        for number, index in enumerate(clips):
+            audio = torch.from_numpy(self.validation[index].astype("float32") / 32768.0).view(1, 1, -1)
+            audio = audio.to(self.accelerator.device)
+            output = codec(audio)
+            losses.append(self.mel_loss(output.audio_values, audio).item())
+            used.update(output.audio_codes.flatten().tolist())
+            if number < 3 and self.accelerator.is_main_process:
+                folder = self.output / "validation"
+                folder.mkdir(exist_ok=True)
+                soundfile.write(
+                    folder / f"{number}.wav", output.audio_values.flatten().cpu(), codec.config.sampling_rate
+                )
+        return {"validation_mel": sum(losses) / len(losses), "validation_codes_used": len(used)}
+
+    def save(self) -> None:
+        """Write a resumable checkpoint and the averaged weights, then delete the oldest checkpoints."""
+        name = f"checkpoint-{self.progress.step:08d}"
+        self.accelerator.save_state(str(self.output / f"partial-{name}"))
+        self.accelerator.wait_for_everyone()
+        if not self.accelerator.is_main_process:
+            return
+        shutil.rmtree(self.output / name, ignore_errors=True)
+        (self.output / f"partial-{name}").rename(self.output / name)
+        self.average.module.save_pretrained(self.output / "weights")
+        for old in self._checkpoints()[: -self.config.keep_checkpoints]:
+            shutil.rmtree(old)
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted(self.output.glob("checkpoint-*"))
+
+    def _resume(self) -> None:
+        if self._checkpoints():
+            self.accelerator.load_state(str(self._checkpoints()[-1]))
+
+    def _log(self, values: dict[str, Any]) -> None:
+        if self.accelerator.is_main_process:
+            with open(self.output / "log.jsonl", "a") as log:
+                log.write(json.dumps({"step": self.progress.step} | values) + "\n")
