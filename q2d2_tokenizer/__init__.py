@@ -1,4 +1,39 @@
 """Q2D2: speech as one flat stream of integers, and back."""
 
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModel,
+    AutoModelForAudioTokenization,
+    AutoProcessor,
+)
+
+from .audio import read_audio
+from .bundled import default_checkpoint, sample_recording
 from .configuration_q2d2 import Q2D2Config
+from .export import export_checkpoint
+from .feature_extraction_q2d2 import Q2D2FeatureExtractor
 from .modeling_q2d2 import Q2D2DecoderOutput, Q2D2EncoderOutput, Q2D2Model, Q2D2Output
+from .processing_q2d2 import Q2D2Processor
+from .tokenize_dataset import TokenizeAudio
+
+AutoConfig.register("q2d2", Q2D2Config, exist_ok=True)
+AutoModel.register(Q2D2Config, Q2D2Model, exist_ok=True)
+AutoModelForAudioTokenization.register(Q2D2Config, Q2D2Model, exist_ok=True)
+AutoFeatureExtractor.register(Q2D2Config, Q2D2FeatureExtractor, exist_ok=True)
+AutoProcessor.register(Q2D2Config, Q2D2Processor, exist_ok=True)
+
+__all__ = [
+    "Q2D2Config",
+    "Q2D2DecoderOutput",
+    "Q2D2EncoderOutput",
+    "Q2D2FeatureExtractor",
+    "Q2D2Model",
+    "Q2D2Output",
+    "Q2D2Processor",
+    "TokenizeAudio",
+    "default_checkpoint",
+    "export_checkpoint",
+    "read_audio",
+    "sample_recording",
+]

@@ -6,17 +6,13 @@ from typing import Any
 
 import numpy as np
 
-_INTEGER_SCALE = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
+from .containers import find_damage
+from .feature_extraction_q2d2 import to_float32
 
-
-def _to_float(samples: np.ndarray) -> np.ndarray:
-    if samples.dtype == np.uint8:
-        raise ValueError("samples must be floats, int16 or int32, got uint8; read the file with soundfile instead")
-    if samples.dtype in _INTEGER_SCALE:
-        return samples.astype(np.float32) / _INTEGER_SCALE[samples.dtype]
-    if not np.issubdtype(samples.dtype, np.floating):
-        raise ValueError(f"samples must be floats, int16 or int32, got {samples.dtype}")
-    return samples.astype(np.float32)
+AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
+_FORMATS = {"WAV", "WAVEX", "FLAC", "OGG", "MP3"}
+_BLOCK_SAMPLES = 2**20
+_MAX_CHANNELS = 32
 
 
 def to_mono(samples: np.ndarray, sampling_rate: int, target_rate: int) -> np.ndarray:
@@ -34,8 +30,10 @@ def to_mono(samples: np.ndarray, sampling_rate: int, target_rate: int) -> np.nda
         raise ValueError(f"samples must have shape (samples,) or (samples, channels), got {samples.shape}")
     if not sampling_rate or sampling_rate <= 0:
         raise ValueError(f"sampling_rate must be a positive number of Hz, got {sampling_rate}")
-    samples = _to_float(samples)
+    samples = to_float32(samples)
     if samples.ndim == 2:
+        if samples.shape[1] > max(samples.shape[0], _MAX_CHANNELS):
+            raise ValueError(f"samples must have shape (samples, channels), got {samples.shape}; transpose them")
         samples = samples.mean(axis=1)
     if samples.size == 0:
         raise ValueError("audio is empty; it needs at least one sample")
@@ -47,11 +45,21 @@ def to_mono(samples: np.ndarray, sampling_rate: int, target_rate: int) -> np.nda
     return resampled if resampled.size else samples[:1]  # a few samples may resample to none
 
 
+def _read_to_end(file: Any) -> np.ndarray:
+    """All samples (N,), channels averaged; in blocks, since the length in the header may be missing or absurd."""
+    blocks = [file.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True)]
+    while len(blocks[-1]) == _BLOCK_SAMPLES:
+        blocks[-1] = blocks[-1].mean(axis=1)
+        blocks.append(file.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True))
+    blocks[-1] = blocks[-1].mean(axis=1)
+    return np.concatenate(blocks)
+
+
 def read_audio(source: str | Path | bytes, target_rate: int) -> np.ndarray:
     """Mono float32 samples (N,) at `target_rate` Hz of an audio file (path or content): wav, flac, ogg, opus, mp3.
 
     Raises:
-        ValueError: If the file is not audio, is cut off, or is empty.
+        ValueError: If the file is not audio of these formats, is damaged, cut off or empty.
         FileNotFoundError: If there is no such file.
     """
     import soundfile
@@ -59,14 +67,18 @@ def read_audio(source: str | Path | bytes, target_rate: int) -> np.ndarray:
     name = f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source)
     if not isinstance(source, bytes) and not Path(source).is_file():
         raise FileNotFoundError(f"no such audio file: {name}")
+    data = source if isinstance(source, bytes) else Path(source).read_bytes()
     try:
-        with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as file:
-            samples = file.read(dtype="float32", always_2d=True)
-            expected, rate = file.frames, file.samplerate
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            if file.format not in _FORMATS:
+                raise ValueError(f"{name} is {file.format_info}; convert it to wav, flac, ogg, opus or mp3 first")
+            samples = _read_to_end(file)
+            damage = find_damage(data, file.format, len(samples), file.frames)
+            rate = file.samplerate
     except (soundfile.SoundFileError, RuntimeError) as error:
-        raise ValueError(f"cannot read {name} as audio: {error}") from error
-    if len(samples) < expected:
-        raise ValueError(f"{name} is cut off: its header promises {expected} samples, it holds {len(samples)}")
+        raise ValueError(f"cannot read {name} as audio: {getattr(error, 'error_string', error)}") from error
+    if damage is not None:
+        raise ValueError(f"{name} is damaged or cut off: {damage}")
     try:
         return to_mono(samples, rate, target_rate)
     except ValueError as error:
@@ -77,8 +89,8 @@ def audio_from_column(value: Any, target_rate: int, sampling_rate: int | None = 
     """Mono float32 samples (N,) of one cell of a data set.
 
     Args:
-        value: What an audio column holds: undecoded `{"bytes", "path"}`, decoded `{"array", "sampling_rate"}`, a decoder
-            of torchcodec, a path, or a plain array of samples.
+        value: What an audio column holds: undecoded `{"bytes", "path"}`, decoded `{"array", "sampling_rate"}`, a
+            decoder of torchcodec, a path, or a plain array of samples.
         target_rate: Rate to return, in Hz.
         sampling_rate: Rate of plain arrays, in Hz.
 

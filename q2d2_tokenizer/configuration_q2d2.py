@@ -56,6 +56,7 @@ class Q2D2Config(PreTrainedConfig):
         unknown = sorted(key for key in kwargs if key not in known and not key.startswith("_"))
         if unknown:
             raise ValueError(f"Q2D2Config got unknown keys {unknown}; it takes {sorted(_own_fields())}")
+        self.validate_architecture()  # the call by transformers wraps a ValueError into an error that is none
 
     def validate_architecture(self) -> None:
         """Check the values; called by transformers whenever a configuration is made."""
@@ -64,7 +65,8 @@ class Q2D2Config(PreTrainedConfig):
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.downsampling_ratios or min(self.downsampling_ratios) < 1:
             raise ValueError(f"downsampling_ratios must be positive integers, got {self.downsampling_ratios}")
-        group_sizes_in_points(self.lattice, self.levels, self.group_size)
+        if self.codebook_size >= 2**63:
+            raise ValueError(f"tokens are int64, got a codebook of {self.codebook_size} entries; use fewer levels")
 
     @property
     def hop_length(self) -> int:
@@ -102,4 +104,10 @@ def _own_fields() -> set[str]:
 
 
 # Keys that transformers itself passes on when it reads a saved configuration.
-_KEYS_OF_TRANSFORMERS = {"transformers_version", "torch_dtype", "attn_implementation", "model_type"}
+_KEYS_OF_TRANSFORMERS = set(PreTrainedConfig().to_dict()) | {
+    "attn_implementation",
+    "auto_map",
+    "experts_implementation",
+    "name_or_path",
+    "torch_dtype",
+}

@@ -3,7 +3,6 @@
 import glob
 import hashlib
 import json
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .audio import audio_from_column, read_audio
-
-logger = logging.getLogger(__name__)
-AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
+from .audio import AUDIO_SUFFIXES, audio_from_column, read_audio
 
 
 def expand_sources(sources: list[str]) -> list[Path]:

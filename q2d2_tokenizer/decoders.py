@@ -27,7 +27,7 @@ class IstftHead(nn.Module):
         self.n_fft = n_fft
         self.hop_length = hop_length
         self.project = nn.Linear(dim, n_fft + 2)
-        self.register_buffer("window", torch.hann_window(n_fft))
+        self.register_buffer("window", torch.hann_window(n_fft).clone())
 
     def forward(self, x: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         log_magnitude, phase = self.project(x).float().chunk(2, dim=-1)  # 2 x (B, T, n_fft // 2 + 1)
@@ -35,7 +35,8 @@ class IstftHead(nn.Module):
         window = self.window.float()
         mask = torch.ones_like(x[..., :1]) if frame_mask is None else frame_mask.unsqueeze(-1)
         mask = mask.float()  # (B, T, 1)
-        frames = torch.fft.irfft(torch.polar(magnitude, phase), self.n_fft) * (window * mask)
+        spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())  # faster than torch.polar
+        frames = torch.fft.irfft(spectrum, self.n_fft) * (window * mask)
         envelope = overlap_add(window.square() * mask, self.hop_length)
         return overlap_add(frames, self.hop_length) / envelope.clamp_min(1e-8)
 

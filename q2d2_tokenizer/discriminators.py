@@ -30,7 +30,7 @@ class BandDiscriminator(nn.Module):
         super().__init__()
         self.n_fft = n_fft
         self.bands = bands
-        self.register_buffer("window", torch.hann_window(n_fft))
+        self.register_buffer("window", torch.hann_window(n_fft).clone())
         widths = [n_fft // bands] + [dim] * depth  # real and imaginary parts of n_fft // 2 // bands frequencies
         self.layers = nn.ModuleList(
             weight_norm(nn.Conv1d(bands * a, bands * b, 3, padding=1, groups=bands))
@@ -76,7 +76,9 @@ class PeriodDiscriminator(nn.Module):
 
     def forward(self, audio: Tensor) -> list[Tensor]:
         x = F.pad(audio, (0, -audio.shape[-1] % self.period), mode="reflect")
-        x = x.view(x.shape[0], -1, self.period).transpose(1, 2).flatten(0, 1).unsqueeze(1)  # (B * period, 1, N / period)
+        x = (
+            x.view(x.shape[0], -1, self.period).transpose(1, 2).flatten(0, 1).unsqueeze(1)
+        )  # (B * period, 1, N / period)
         features = []
         for layer in self.layers:
             x = F.leaky_relu(layer(x), 0.1)

@@ -43,7 +43,7 @@ class StftEncoder(nn.Module):
         super().__init__()
         self.n_fft = n_fft
         self.hop_length = config.hop_length
-        self.register_buffer("window", torch.hann_window(n_fft))
+        self.register_buffer("window", torch.hann_window(n_fft).clone())
         filters = mel_filter_bank(
             n_fft // 2 + 1, n_mels, 0.0, config.sampling_rate / 2, config.sampling_rate, mel_scale="slaney"
         )

@@ -5,6 +5,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def _convolve_depthwise(conv: nn.Conv1d, x: Tensor) -> Tensor:
+    """Depthwise convolution over time of (B, T, C)."""
+    if x.device.type != "cpu" or conv.weight.dtype != torch.float32:
+        return conv(x.transpose(1, 2)).transpose(1, 2)
+    # The same sums as a 2-D convolution of height 1, which reads (B, T, C) in place: 2 to 3 times as fast as Conv1d on a
+    # CPU. In bfloat16 it is many times slower, so autocast is off.
+    with torch.autocast("cpu", enabled=False):
+        x = x.float().transpose(1, 2).unsqueeze(2)  # (B, C, 1, T)
+        y = F.conv2d(x, conv.weight.unsqueeze(2), conv.bias, padding=(0, conv.padding[0]), groups=conv.groups)
+    return y.squeeze(2).transpose(1, 2)
+
+
 class ConvNeXtBlock(nn.Module):
     """Depthwise convolution over time, then a two-layer network per frame, added to the input (B, T, C).
 
@@ -26,7 +38,7 @@ class ConvNeXtBlock(nn.Module):
         self.scale = nn.Parameter(torch.full((dim,), layer_scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.depthwise(x.transpose(1, 2)).transpose(1, 2)  # (B, T, C)
+        y = _convolve_depthwise(self.depthwise, x)  # (B, T, C)
         y = self.contract(F.gelu(self.expand(self.norm(y))))
         return x + self.scale * y
 

@@ -32,7 +32,7 @@ class MelLoss(nn.Module):
         for n_fft, mels in zip(n_ffts, n_mels, strict=True):
             filters = mel_filter_bank(n_fft // 2 + 1, mels, 0.0, sampling_rate / 2, sampling_rate, mel_scale="slaney")
             self.register_buffer(f"filters_{n_fft}", torch.tensor(filters, dtype=torch.float32))
-            self.register_buffer(f"window_{n_fft}", torch.hann_window(n_fft))
+            self.register_buffer(f"window_{n_fft}", torch.hann_window(n_fft).clone())
 
     def _log_mel(self, audio: Tensor, n_fft: int) -> Tensor:
         audio = audio[..., : audio.shape[-1] // (n_fft // 4) * (n_fft // 4)]

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import initialization as init
-from transformers.modeling_utils import PreTrainedAudioTokenizerBase
+from transformers.modeling_utils import PreTrainedAudioTokenizerBase, local_torch_dtype
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_q2d2 import Q2D2Config
@@ -74,7 +74,6 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
     main_input_name = "input_values"
     input_modalities = "audio"
     _no_split_modules = ["ConvNeXtBlock"]
-    _keep_in_fp32_modules_strict = ["quantizer"]
 
     def __init__(self, config: Q2D2Config):
         super().__init__(config)
@@ -82,7 +81,10 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
         config.decoder_kwargs = DECODERS.resolve(config.decoder, config.decoder_kwargs)
         QUANTIZERS.resolve(config.quantizer, {})
         self.encoder = ENCODERS[config.encoder](config, **config.encoder_kwargs)
-        self.quantizer = QUANTIZERS[config.quantizer](config)
+        # `from_pretrained` gives a tensor the dtype it is made with: float32 here, whatever dtype is asked for, and
+        # integers stay integers. `_keep_in_fp32_modules_strict` would turn the integer tables into floats.
+        with local_torch_dtype(torch.float32):
+            self.quantizer = QUANTIZERS[config.quantizer](config)
         self.decoder = DECODERS[config.decoder](config, **config.decoder_kwargs)
         self.post_init()
 

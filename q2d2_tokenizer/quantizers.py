@@ -70,9 +70,7 @@ class Lattices(nn.Module):
         """Lattice points (..., d) of group indices (..., P)."""
         second = indices >= self.first_coset_size
         local = torch.where(second, indices - self.first_coset_size, indices).unsqueeze(-1)  # (..., P, 1)
-        first, other = (
-            self.offset[c] + self.step[c] * ((local // self.axis_place[c]) % self.count[c]) for c in (0, 1)
-        )
+        first, other = (self.offset[c] + self.step[c] * ((local // self.axis_place[c]) % self.count[c]) for c in (0, 1))
         return torch.where(second.unsqueeze(-1), other, first).flatten(-2)
 
     def indices_to_codes(self, indices: Tensor) -> Tensor:

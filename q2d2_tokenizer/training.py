@@ -77,17 +77,18 @@ class TrainConfig:
 
 
 class Progress:
-    """The step, in the form Accelerate saves and loads."""
+    """Steps made and time spent, over all interruptions, in the form Accelerate saves and loads."""
 
     step = 0
+    minutes = 0.0
 
-    def state_dict(self) -> dict[str, int]:
-        """The step to save."""
-        return {"step": self.step}
+    def state_dict(self) -> dict[str, float]:
+        """The values to save."""
+        return {"step": self.step, "minutes": self.minutes}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Take a saved step."""
-        self.step = state["step"]
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Take saved values."""
+        self.step, self.minutes = int(state["step"]), state.get("minutes", 0.0)
 
 
 def make_codec(source: str) -> Q2D2Model:
@@ -128,7 +129,7 @@ class CodecTrainer:
         self.progress = Progress()
         model = Autoencoder(codec)
         optimizers = [
-            torch.optim.AdamW(module.parameters(), lr=rate, betas=tuple(config.betas), weight_decay=0.0)
+            torch.optim.AdamW(module.parameters(), rate, tuple(config.betas), weight_decay=0.0, fused=True)
             for module, rate in (
                 (model, config.learning_rate),
                 (discriminators, config.discriminator_learning_rate),
@@ -144,21 +145,23 @@ class CodecTrainer:
 
     def run(self) -> None:
         """Train to the last step or the last minute, from the newest checkpoint if there is one."""
-        config, start = self.config, time.monotonic()
+        config = self.config
         self.output.mkdir(parents=True, exist_ok=True)
         self._resume()
         if self.accelerator.is_main_process:
             (self.output / "config.json").write_text(json.dumps(asdict(config), indent=2))
-        first = self.progress.step
-        main = self.accelerator.is_local_main_process
-        bar = tqdm(total=config.steps, initial=first, desc="train", disable=None if main else True)
-        while self.progress.step < config.steps and time.monotonic() - start < 60 * config.max_minutes:
+        start = time.monotonic() - 60 * self.progress.minutes
+        last_minute = self.progress.minutes + config.max_minutes
+        hidden = None if self.accelerator.is_local_main_process else True
+        bar = tqdm(total=config.steps, initial=self.progress.step, desc="train", disable=hidden)
+        while self.progress.step < config.steps and self.progress.minutes < last_minute:
             losses = self.train_step()
             step = self.progress.step
+            self.progress.minutes = (time.monotonic() - start) / 60
             bar.update()
             if step % config.log_every == 0:
-                minutes = (time.monotonic() - start) / 60
-                self._log({k: v.item() for k, v in losses.items()} | {"minutes": round(minutes, 3)})
+                values = {name: loss.item() for name, loss in losses.items()}
+                self._log(values | {"minutes": round(self.progress.minutes, 3)})
             if self.validation is not None and step % config.validate_every == 0:
                 self._log(self.validate())
             if step % config.save_every == 0:

@@ -1,0 +1,1 @@
+"""Decoder-only language models on speech tokens; reads token data sets and knows nothing of the codec."""

@@ -1,0 +1,148 @@
+"""Feature extractor of the codec: recordings of any length -> one padded batch."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from transformers import BatchFeature, SequenceFeatureExtractor
+from transformers.utils import PaddingStrategy, TensorType
+
+logger = logging.getLogger(__name__)
+_INTEGER_SCALE = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
+
+
+class Q2D2FeatureExtractor(SequenceFeatureExtractor):
+    """Brings mono recordings into the form [`Q2D2Model`] takes: checked, float32 and padded on the right.
+
+    Example:
+        >>> inputs = feature_extractor(audio, sampling_rate=24000, return_tensors="pt")
+        >>> codes = model.encode(**inputs).audio_codes
+
+    Args:
+        feature_size: Channels of the audio; only 1 is possible.
+        sampling_rate: Of the audio, in Hz.
+        padding_value: Put behind the shorter recordings of a batch; the mask leaves it out.
+
+    Raises:
+        ValueError: If more than one channel or padding on the left is asked for.
+    """
+
+    model_input_names = ["input_values", "padding_mask"]
+
+    def __init__(self, feature_size: int = 1, sampling_rate: int = 24000, padding_value: float = 0.0, **kwargs: Any):
+        super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
+        if feature_size != 1:
+            raise ValueError(f"feature_size must be 1, since the codec is mono, got {feature_size}")
+        if self.padding_side != "right":
+            raise ValueError(f"padding_side must be 'right', got {self.padding_side!r}")
+
+    def __call__(
+        self,
+        audio: np.ndarray | Tensor | Sequence,
+        padding: bool | str | PaddingStrategy = True,
+        max_length: int | None = None,
+        truncation: bool = False,
+        return_tensors: str | TensorType | None = None,
+        sampling_rate: int | None = None,
+    ) -> BatchFeature:
+        """Batch of one recording or of a list of recordings.
+
+        Args:
+            audio: A recording, or a list of them: array, tensor or list of samples of shape (N,) or (1, N). Floats lie
+                within plus or minus 1; int16 and int32 are scaled to that range.
+            padding: `True` or `"longest"` to the longest recording, `"max_length"`, or `False` to keep every length.
+            max_length: Length in samples for `padding="max_length"` and for `truncation`.
+            truncation: Cut what is longer than `max_length`.
+            return_tensors: `"pt"` or `"np"`; numpy arrays if left out, or a list of them without padding.
+            sampling_rate: Of `audio`, in Hz; checked.
+
+        Returns:
+            `input_values` (B, 1, N) float32 and `padding_mask` (B, N) int32, 1 for samples and 0 for padding.
+
+        Raises:
+            ValueError: On another sampling rate, more than one channel, no samples, samples that are not finite or of
+                another type, or lengths that do not fit `max_length`.
+        """
+        self._check_sampling_rate(sampling_rate)
+        if max_length is not None and max_length < 1:
+            raise ValueError(f"max_length must be at least 1 sample, got {max_length}")
+        padded = self.pad(
+            {"input_values": _recordings(audio)},
+            padding=padding,
+            max_length=max_length,
+            truncation=truncation,
+            return_attention_mask=True,
+        )
+        values = [row[np.newaxis] for row in padded["input_values"]]  # (1, N) each
+        masks = list(padded["attention_mask"])
+        if padding is not False and padding != PaddingStrategy.DO_NOT_PAD:
+            values, masks = _stack(values, max_length), np.stack(masks)
+        return BatchFeature({"input_values": values, "padding_mask": masks}, tensor_type=return_tensors)
+
+    def _check_sampling_rate(self, sampling_rate: int | None) -> None:
+        if sampling_rate is None:
+            logger.warning(
+                "sampling_rate was not passed, so audio of another rate than %d Hz would go unnoticed; pass it",
+                self.sampling_rate,
+            )
+        elif sampling_rate != self.sampling_rate:
+            raise ValueError(
+                f"sampling_rate must be {self.sampling_rate} Hz, got {sampling_rate} Hz; resample the audio first"
+            )
+
+
+def to_float32(samples: np.ndarray) -> np.ndarray:
+    """Samples as float32; int16 and int32 are scaled to plus or minus 1.
+
+    Raises:
+        ValueError: On any other integer type, and on what is not a number.
+    """
+    if samples.dtype in _INTEGER_SCALE:
+        return samples.astype(np.float32) / _INTEGER_SCALE[samples.dtype]
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise ValueError(f"samples must be floats, int16 or int32, got {samples.dtype}; read files with soundfile")
+    with np.errstate(over="ignore"):  # becomes infinite, which callers refuse
+        return samples.astype(np.float32)
+
+
+def _recordings(audio: np.ndarray | Tensor | Sequence) -> list[np.ndarray]:
+    """Checked samples (N,) float32 of one recording or of each of a list."""
+    is_batch = isinstance(audio, (list, tuple)) and len(audio) > 0 and not _is_number(audio[0])
+    if not is_batch:
+        return [_mono(audio, "audio")]
+    return [_mono(recording, f"audio[{index}]") for index, recording in enumerate(audio)]
+
+
+def _is_number(value: Any) -> bool:
+    return not isinstance(value, (list, tuple, str, bytes, dict)) and getattr(value, "ndim", 0) == 0
+
+
+def _mono(recording: np.ndarray | Tensor | Sequence, name: str) -> np.ndarray:
+    if isinstance(recording, Tensor):
+        recording = recording.detach().cpu()
+        recording = (recording.float() if recording.is_floating_point() else recording).numpy()
+    samples = np.asarray(recording)
+    if samples.ndim == 2 and 1 in samples.shape:
+        samples = samples.reshape(-1)
+    if samples.ndim == 2:
+        raise ValueError(
+            f"{name} must be mono of shape (samples,) or (1, samples), got {samples.shape}; "
+            "average the channels, or pass several recordings as a list"
+        )
+    if samples.ndim != 1:
+        raise ValueError(f"{name} must have shape (samples,) or (1, samples), got {samples.shape}")
+    if samples.size == 0:
+        raise ValueError(f"{name} is empty; it needs at least one sample")
+    samples = to_float32(samples)
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{name} has NaN or infinite samples; repair or drop it")
+    return samples
+
+
+def _stack(values: list[np.ndarray], max_length: int | None) -> np.ndarray:
+    longest = max(row.shape[-1] for row in values)
+    if any(row.shape[-1] != longest for row in values) or longest != (max_length or longest):
+        raise ValueError(f"audio has {longest} samples, more than max_length={max_length}; pass truncation=True")
+    return np.stack(values)

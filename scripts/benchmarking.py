@@ -1,0 +1,116 @@
+"""Time and memory of a call in a fresh process, and the files both benchmarks write."""
+
+import argparse
+import ctypes
+import gc
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from provenance import describe_run
+
+MEMORY_METHOD = (
+    "Linux, fresh process per measurement: VmHWM of /proc/self/status during the first full call (reset just before it "
+    "through /proc/self/clear_refs, after malloc_trim) minus VmRSS before the call; inputs, weights and imported "
+    "libraries are not counted, everything the call allocates for the first time is"
+)
+
+
+def _resident_mb(field: str) -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError(f"/proc/self/status has no {field}; the benchmarks need Linux")
+
+
+def measure(call: Callable[[], Any], timed_calls: int) -> dict[str, float]:
+    """Extra peak memory, in MB, of a first call and the median duration, in seconds, of those that follow.
+
+    There must be no call before it to warm up: memory it freed would be used again and not be seen.
+    """
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    before = _resident_mb("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    call()
+    peak = _resident_mb("VmHWM") - before
+    durations = []
+    for _ in range(timed_calls):
+        start = time.perf_counter()
+        call()
+        durations.append(time.perf_counter() - start)
+    return {"seconds": statistics.median(durations), "peak_mb": max(0.0, peak)}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments both benchmarks share; `--worker` is how they call themselves in a fresh process."""
+    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks"), help="folder of the results")
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch")
+    parser.add_argument("--repeats", type=int, default=5, help="fresh processes per contestant, in turns")
+    parser.add_argument("--timed_calls", type=int, default=3, help="timed calls in each process")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and inputs")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+
+
+def run_in_turns(script: str, names: list[str], argv: list[str], repeats: int) -> dict[str, list[dict[str, Any]]]:
+    """Results by contestant of fresh processes, each contestant once a turn, so noise hits all alike."""
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for turn in range(repeats):
+        for name in names:
+            command = [sys.executable, script, *argv, "--worker", name]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+            if done.returncode:
+                raise RuntimeError(f"{name} failed with status {done.returncode}")
+            results[name].append(json.loads(done.stdout.splitlines()[-1]))
+            print(f"turn {turn + 1} of {repeats}: {name}", file=sys.stderr)
+    return results
+
+
+def median_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Median of every number over the runs of one contestant; other values must agree and are kept."""
+    return {
+        key: statistics.median(run[key] for run in runs) if isinstance(value, float) else value
+        for key, value in runs[0].items()
+    }
+
+
+def write_results(folder: Path, name: str, settings: argparse.Namespace, rows: list[dict], runs: dict) -> None:
+    """Write `name`.json, with where the numbers come from, and `name`.md, and print the table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {key: str(value) if isinstance(value, Path) else value for key, value in vars(settings).items()}
+    provenance = describe_run() | {"threads": settings.threads, "memory_method": MEMORY_METHOD}
+    content = {"run": provenance, "settings": values, "results": rows, "all_runs": runs}
+    (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+    lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
+    for row in rows:
+        cells = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()]
+        lines.append("| " + " | ".join(cells) + " |")
+    (folder / f"{name}.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def plot_bars(path: Path, rows: list[dict], panels: dict[str, str], log: bool) -> None:
+    """Horizontal bars of the rows, labelled by their first column, with one panel per column of `panels`."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(5 * len(panels), 0.5 * len(rows) + 1.5), sharey=True)
+    labels = [str(next(iter(row.values()))) for row in rows]
+    for axis, (column, title) in zip(axes, panels.items(), strict=True):
+        bars = axis.barh(labels, [row[column] for row in rows], color=["C0" if "ours" in x else "C7" for x in labels])
+        axis.bar_label(bars, fmt="%.3g", padding=3)
+        axis.set_title(title)
+        axis.margins(x=0.25)
+        if log:
+            axis.set_xscale("log")
+    axes[0].invert_yaxis()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)

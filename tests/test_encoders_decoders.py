@@ -1,0 +1,135 @@
+"""Every registered encoder and decoder: shapes, frame counts, context and errors."""
+
+import pytest
+import torch
+from torch import nn
+
+from q2d2_tokenizer import Q2D2Config
+from q2d2_tokenizer.decoders import DECODERS
+from q2d2_tokenizer.encoders import ENCODERS
+from q2d2_tokenizer.layers import ConvNeXtBlock, frame_signal, overlap_add
+
+HOP = 12
+pytestmark = pytest.mark.filterwarnings("ignore:At least one mel filter has all zero values")
+SMALL = {
+    "stft": {"n_fft": 48, "n_mels": 4, "depth": 2, "kernel_size": 3},
+    "seanet": {"num_filters": 2, "lstm_layers": 1},
+    "vocos": {"dim": 6, "depth": 2, "kernel_size": 3},
+}
+ENCODER_CASES = [(name, {}) for name in ENCODERS] + [
+    ("stft", {"n_fft": n_fft, "kernel_size": kernel_size})
+    for n_fft in (8, 12, 13, 37, 38, 96)
+    for kernel_size in (1, 5)
+]
+DECODER_CASES = [(name, {}) for name in DECODERS] + [
+    ("vocos", {"attention": True}),
+    *(("vocos", {"overlap": overlap}) for overlap in (1, 2, 3, 5, 8)),
+]
+
+
+def build(registry: dict, name: str, kwargs: dict) -> nn.Module:
+    """A small part with random weights that let every input matter."""
+    torch.manual_seed(0)
+    config = Q2D2Config(downsampling_ratios=[3, 2, 2], hidden_size=8, levels=[5, 5])
+    part = registry[name](config, **{**SMALL.get(name, {}), **kwargs}).eval()
+    for weight in part.parameters():
+        if weight.ndim > 1:
+            nn.init.normal_(weight, std=weight[0].numel() ** -0.5)
+    return part
+
+
+@pytest.mark.parametrize(("name", "kwargs"), ENCODER_CASES)
+@pytest.mark.parametrize("frames", [1, 2, 13])
+def test_encoder_gives_one_latent_per_hop(name: str, kwargs: dict, frames: int):
+    encoder = build(ENCODERS, name, kwargs)
+    latents = encoder(torch.randn(3, 1, frames * HOP))
+    assert latents.shape == (3, frames, 8) and latents.isfinite().all()
+    assert encoder(torch.zeros(1, 1, frames * HOP)).isfinite().all()
+
+
+@pytest.mark.parametrize(("name", "kwargs"), DECODER_CASES)
+@pytest.mark.parametrize("frames", [1, 2, 13])
+def test_decoder_gives_one_hop_per_latent(name: str, kwargs: dict, frames: int):
+    audio = build(DECODERS, name, kwargs)(torch.randn(3, frames, 8))
+    assert audio.shape == (3, 1, frames * HOP) and audio.isfinite().all()
+
+
+@pytest.mark.parametrize("ratios", [[2], [3, 1], [4, 3, 1], [5, 2, 3]])
+def test_seanet_takes_any_ratios(ratios: list[int]):
+    config = Q2D2Config(downsampling_ratios=ratios, hidden_size=8, levels=[5, 5])
+    encoder = ENCODERS["seanet"](config, **SMALL["seanet"])
+    assert encoder(torch.randn(1, 1, 7 * config.hop_length)).shape == (1, 7, 8)
+
+
+@pytest.mark.parametrize(("name", "kwargs"), ENCODER_CASES)
+def test_latent_depends_on_its_context_only(name: str, kwargs: dict):
+    encoder, frames = build(ENCODERS, name, kwargs), 41
+    audio = torch.randn(1, 1, frames * HOP, requires_grad=True)
+    encoder(audio)[0, frames // 2].square().sum().backward()
+    per_frame = audio.grad.view(frames, HOP).abs().sum(-1)
+    assert per_frame[frames // 2] > 0
+    if encoder.context_frames is None:
+        assert (per_frame[: frames // 2] > 0).all()
+    else:
+        context = encoder.context_frames
+        assert (per_frame[: frames // 2 - context] == 0).all()
+        assert (per_frame[frames // 2 + context + 1 :] == 0).all()
+
+
+@pytest.mark.parametrize(("name", "kwargs"), DECODER_CASES)
+def test_audio_depends_on_its_context_only(name: str, kwargs: dict):
+    decoder, frames = build(DECODERS, name, kwargs), 41
+    latents = torch.randn(1, frames, 8, requires_grad=True)
+    decoder(latents).view(frames, HOP)[frames // 2].square().sum().backward()
+    per_frame = latents.grad[0].abs().sum(-1)
+    assert per_frame[frames // 2] > 0
+    if decoder.context_frames is None:
+        assert (per_frame > 0).all()
+    else:
+        context = decoder.context_frames
+        assert (per_frame[: frames // 2 - context] == 0).all()
+        assert (per_frame[frames // 2 + context + 1 :] == 0).all()
+
+
+@pytest.mark.parametrize("size", [(6, 1), (6, 3), (9, 7)])
+@pytest.mark.parametrize("frames", [1, 4, 30])
+def test_convnext_block_is_the_sum_its_docstring_says(size: tuple[int, int], frames: int):
+    block = ConvNeXtBlock(size[0], 2 * size[0], size[1], 0.5)
+    nn.init.normal_(block.depthwise.bias)
+    x = torch.randn(2, frames, size[0])
+    y = block.norm(block.depthwise(x.transpose(1, 2)).transpose(1, 2))
+    expected = x + block.scale * block.contract(nn.functional.gelu(block.expand(y)))
+    assert torch.allclose(block(x), expected, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.allclose(block(x), expected, atol=0.1)
+    assert torch.allclose(block.bfloat16()(x.bfloat16()).float(), expected, atol=0.2)
+
+
+@pytest.mark.parametrize(("frame_length", "hop"), [(4, 4), (8, 4), (12, 4), (20, 5), (9, 3)])
+def test_overlap_add_of_frames_counts_every_sample(frame_length: int, hop: int):
+    audio = torch.randn(2, 7 * hop)
+    frames = frame_signal(audio, frame_length, hop)
+    assert frames.shape == (2, 7, frame_length)
+    counts = overlap_add(torch.ones_like(frames), hop)
+    assert torch.allclose(overlap_add(frames, hop), counts * audio, atol=1e-5)
+    assert counts.max() == frame_length // hop
+
+
+@pytest.mark.parametrize("registry", [ENCODERS, DECODERS], ids=["encoders", "decoders"])
+class TestRegistry:
+    """What holds for every registry of parts."""
+
+    def test_unknown_name_lists_the_known_ones(self, registry):
+        with pytest.raises(ValueError, match=rf"{registry.kind} must be one of .*{min(registry)}.*got 'wavenet'"):
+            registry.resolve("wavenet", {})
+
+    def test_unknown_argument_lists_the_known_ones(self, registry):
+        for name in registry:
+            with pytest.raises(ValueError, match=rf"{name}' takes \[.*\], got unknown \['dephts'\]"):
+                registry.resolve(name, {"dephts": 3})
+
+    def test_arguments_are_completed_with_defaults(self, registry):
+        for name in registry:
+            defaults = registry.resolve(name, {})
+            first = min(defaults)
+            assert registry.resolve(name, {first: 17}) == {**defaults, first: 17}

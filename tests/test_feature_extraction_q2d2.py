@@ -1,0 +1,178 @@
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from q2d2_tokenizer import Q2D2FeatureExtractor, Q2D2Processor
+from q2d2_tokenizer.feature_extraction_q2d2 import to_float32
+
+RATE = 24000
+
+
+@pytest.fixture
+def fe() -> Q2D2FeatureExtractor:
+    return Q2D2FeatureExtractor()
+
+
+def test_one_recording_keeps_its_samples_and_length(fe, speech_like):
+    audio = speech_like(1001)
+    inputs = fe(audio, sampling_rate=RATE, return_tensors="pt")
+    assert inputs["input_values"].shape == (1, 1, 1001) and inputs["input_values"].dtype == torch.float32
+    assert inputs["padding_mask"].shape == (1, 1001) and inputs["padding_mask"].all()
+    assert torch.equal(inputs["input_values"].flatten(), torch.from_numpy(audio))
+    assert not inputs["padding_mask"].is_floating_point()
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda x: x.astype(np.float64),
+        lambda x: x.tolist(),
+        lambda x: tuple(x),
+        lambda x: torch.from_numpy(x),
+        lambda x: torch.from_numpy(x).double().requires_grad_(),
+        lambda x: x[None],
+        lambda x: x[:, None],
+        lambda x: torch.from_numpy(x)[None],
+        lambda x: [x],
+        lambda x: [x.tolist()],
+        lambda x: [torch.from_numpy(x)[None]],
+        lambda x: x[::-1][::-1],
+        lambda x: np.asfortranarray(x),
+    ],
+)
+def test_forms_of_the_same_recording_give_the_same_batch(fe, speech_like, convert):
+    audio = speech_like(500)
+    inputs = fe(convert(audio), sampling_rate=RATE, return_tensors="np")
+    assert inputs["input_values"].shape == (1, 1, 500) and inputs["input_values"].dtype == np.float32
+    assert np.array_equal(inputs["input_values"][0, 0], audio)
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(np.int16, 2**15), (np.int32, 2**31)])
+def test_integers_are_scaled_to_plus_or_minus_one(fe, dtype, scale):
+    info = np.iinfo(dtype)
+    samples = np.array([info.min, 0, info.max, scale // 2], dtype=dtype)
+    values = fe(samples, sampling_rate=RATE)["input_values"][0, 0]
+    assert np.allclose(values, [-1, 0, info.max / scale, 0.5]) and np.abs(values).max() <= 1
+    assert np.array_equal(fe(torch.from_numpy(samples), sampling_rate=RATE)["input_values"][0, 0], values)
+
+
+def test_half_precision_tensors(fe):
+    samples = torch.tensor([0.5, -0.25])
+    for dtype in (torch.float16, torch.bfloat16):
+        assert torch.equal(fe(samples.to(dtype), sampling_rate=RATE, return_tensors="pt").input_values[0, 0], samples)
+
+
+def test_batch_is_padded_on_the_right_to_the_longest_and_not_to_the_hop(fe, speech_like):
+    recordings = [speech_like(n, seed=n) for n in (1, 319, 321, 77)]
+    inputs = fe(recordings, sampling_rate=RATE, return_tensors="pt")
+    assert inputs["input_values"].shape == (4, 1, 321)
+    for values, mask, recording in zip(inputs["input_values"], inputs["padding_mask"], recordings, strict=True):
+        assert mask.tolist() == [1] * len(recording) + [0] * (321 - len(recording))
+        assert np.array_equal(values[0, : len(recording)], recording) and not values[0, len(recording) :].any()
+
+
+def test_padding_and_truncation_options(fe, speech_like):
+    recordings = [speech_like(30), speech_like(50)]
+    fixed = fe(recordings, sampling_rate=RATE, padding="max_length", max_length=60)
+    assert fixed["input_values"].shape == (2, 1, 60) and fixed["padding_mask"].sum(-1).tolist() == [30, 50]
+    cut = fe(recordings, sampling_rate=RATE, truncation=True, max_length=40)
+    assert cut["input_values"].shape == (2, 1, 40) and cut["padding_mask"].sum(-1).tolist() == [30, 40]
+    ragged = fe(recordings, sampling_rate=RATE, padding=False)
+    assert [x.shape for x in ragged["input_values"]] == [(1, 30), (1, 50)]
+    assert [x.shape for x in ragged["padding_mask"]] == [(30,), (50,)]
+    with pytest.raises(ValueError, match="truncation=True"):
+        fe(recordings, sampling_rate=RATE, padding="max_length", max_length=40)
+    with pytest.raises(ValueError, match="max_length"):
+        fe(recordings, sampling_rate=RATE, truncation=True)
+    with pytest.raises(ValueError, match="at least 1"):
+        fe(recordings, sampling_rate=RATE, truncation=True, max_length=0)
+
+
+def test_shortest_and_silent_audio(fe):
+    assert fe(np.zeros(1), sampling_rate=RATE)["input_values"].shape == (1, 1, 1)
+    silence = fe(np.zeros(100, np.int16), sampling_rate=RATE)
+    assert silence["input_values"].shape == (1, 1, 100) and not silence["input_values"].any()
+
+
+@pytest.mark.parametrize("shape", [(2, 100), (100, 2), (4, 100)])
+def test_several_channels_are_refused(fe, shape):
+    with pytest.raises(ValueError, match="average the channels"):
+        fe(np.zeros(shape, np.float32), sampling_rate=RATE)
+    with pytest.raises(ValueError, match=r"audio\[1\].*average the channels"):
+        fe([np.zeros(5), torch.zeros(shape)], sampling_rate=RATE)
+
+
+@pytest.mark.parametrize(
+    ("audio", "message"),
+    [
+        (np.array([0.0, np.nan]), "NaN or infinite"),
+        (np.array([np.inf]), "NaN or infinite"),
+        (np.array([1e300]), "NaN or infinite"),
+        ([np.zeros(3), np.array([-np.inf])], r"audio\[1\] has NaN"),
+        (np.zeros(0), "empty"),
+        ([], "empty"),
+        ([np.zeros(3), []], r"audio\[1\] is empty"),
+        (np.zeros((1, 0)), "empty"),
+        (np.zeros(3, np.uint8), "uint8"),
+        (np.zeros(3, np.int64), "int64"),
+        (np.zeros(3, bool), "bool"),
+        (np.zeros((1, 1, 3)), "shape"),
+        (np.float32(0.5), "shape"),
+        ("speech.wav", "shape"),
+        (["speech.wav"], "shape"),
+    ],
+)
+def test_unusable_audio_is_refused_with_a_reason(fe, audio, message):
+    with pytest.raises(ValueError, match=message):
+        fe(audio, sampling_rate=RATE)
+
+
+def test_wrong_sampling_rate_is_refused_and_a_missing_one_warned_about(fe, caplog):
+    with pytest.raises(ValueError, match="24000 Hz, got 16000 Hz; resample"):
+        fe(np.zeros(10), sampling_rate=16000)
+    with caplog.at_level(logging.WARNING):
+        fe(np.zeros(10), sampling_rate=RATE)
+        assert not caplog.records
+        fe(np.zeros(10))
+        assert "sampling_rate was not passed" in caplog.text
+
+
+@pytest.mark.parametrize("kwargs", [{"feature_size": 2}, {"padding_side": "left"}])
+def test_what_the_model_cannot_take_is_refused_at_construction(kwargs):
+    with pytest.raises(ValueError, match="must be"):
+        Q2D2FeatureExtractor(**kwargs)
+
+
+def test_feature_extractor_survives_saving(tmp_path):
+    Q2D2FeatureExtractor(sampling_rate=16000).save_pretrained(tmp_path)
+    loaded = Q2D2FeatureExtractor.from_pretrained(tmp_path)
+    assert loaded.sampling_rate == 16000
+    assert json.loads((tmp_path / "preprocessor_config.json").read_text())["sampling_rate"] == 16000
+
+
+def test_processor_calls_the_feature_extractor_and_survives_saving(fe, speech_like, tmp_path):
+    recordings = [speech_like(100), speech_like(60)]
+    expected = fe(recordings, sampling_rate=RATE, return_tensors="pt")
+    Q2D2Processor(fe).save_pretrained(tmp_path)
+    for processor in (Q2D2Processor(fe), Q2D2Processor.from_pretrained(tmp_path)):
+        inputs = processor(audio=recordings, sampling_rate=RATE, return_tensors="pt")
+        assert inputs.keys() == expected.keys() == set(processor.model_input_names)
+        assert all(torch.equal(inputs[key], expected[key]) for key in expected)
+    with pytest.raises(ValueError, match="resample"):
+        processor(audio=recordings, sampling_rate=8000)
+
+
+def test_input_goes_into_the_model(fe, tiny_model, speech_like):
+    recordings = [speech_like(700), speech_like(1)]
+    output = tiny_model(**fe(recordings, sampling_rate=RATE, return_tensors="pt"))
+    assert output.audio_values.shape == (2, 1, 700)
+    assert output.audio_codes_mask.sum(-1).tolist() == [3, 1]
+
+
+def test_to_float32_does_not_change_its_argument():
+    samples = np.array([1.0, -1.0], dtype=np.float32)
+    to_float32(samples)[0] = 5.0
+    assert samples[0] == 1.0

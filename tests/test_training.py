@@ -1,0 +1,184 @@
+"""Losses, discriminators and the trainer: what moves, what is learned, and that a resumed run is the uninterrupted one."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from q2d2_tokenizer import Q2D2Model
+from q2d2_tokenizer.data import AudioCache, expand_sources
+from q2d2_tokenizer.discriminators import BandDiscriminator, Discriminators, PeriodDiscriminator
+from q2d2_tokenizer.gan import Autoencoder, discriminator_loss, discriminator_step, feature_loss, generator_step
+from q2d2_tokenizer.losses import MelLoss
+from q2d2_tokenizer.training import CodecTrainer, TrainConfig
+
+RATE = 24000
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory) -> Path:
+    """A folder of three recordings: tones of changing pitch at other rates than the codec's."""
+    folder = tmp_path_factory.mktemp("recordings")
+    rng = np.random.default_rng(0)
+    for number, rate in enumerate((16000, 24000, 44100)):
+        time = np.arange(2 * rate) / rate
+        tone = 0.3 * np.sin(2 * np.pi * (150 + 50 * number) * time * (1 + 0.1 * np.sin(5 * time)))
+        soundfile.write(folder / f"{number}.wav", tone + 0.01 * rng.standard_normal(len(time)), rate)
+    return folder
+
+
+@pytest.fixture
+def settings(recordings, tiny_config, tmp_path) -> dict:
+    """Arguments of a run of a few steps with all discriminators."""
+    tiny_config.to_json_file(tmp_path / "codec.json")
+    return {
+        "data": [str(recordings)],
+        "validation_data": [str(recordings / "0.wav")],
+        "codec": str(tmp_path / "codec.json"),
+        "cache": str(tmp_path / "cache"),
+        "batch_size": 2,
+        "segment_frames": 16,
+        "steps": 6,
+        "adversarial_start": 2,
+        "warmup_steps": 2,
+        "decay_steps": 2,
+        "band_n_ffts": [512],
+        "band_dim": 8,
+        "periods": [3],
+        "period_channels": [4, 8],
+        "save_every": 3,
+        "log_every": 1,
+        "validate_every": 6,
+    }
+
+
+def test_mel_loss_is_zero_for_equal_audio_and_grows_with_the_difference():
+    loss = MelLoss(RATE, (512, 1024), (40, 80), 1e-3)
+    audio = torch.randn(2, 1, 8192, generator=torch.Generator().manual_seed(0)) * 0.1
+    assert loss(audio, audio) == 0
+    differences = [loss(audio * gain, audio).item() for gain in (0.9, 0.5, 0.1)]
+    assert differences == sorted(differences)
+    assert differences[1] == pytest.approx(np.log(2), rel=0.05)  # half the amplitude, log 2 in every band
+
+
+def test_mel_loss_has_finite_gradients_for_silence():
+    audio = torch.zeros(1, 1, 4096, requires_grad=True)
+    MelLoss(RATE, (512,), (40,), 1e-3)(audio, torch.zeros(1, 1, 4096)).backward()
+    assert torch.isfinite(audio.grad).all()
+
+
+@pytest.mark.parametrize(("kind", "arguments"), [(BandDiscriminator, (512, 8, 8)), (PeriodDiscriminator, (3, (8, 16)))])
+def test_discriminator_learns_to_tell_noise_from_tones(kind, arguments):
+    torch.manual_seed(0)
+    discriminator = kind(*arguments)
+    time = torch.arange(2048) / RATE
+    tones = 0.3 * torch.sin(2 * torch.pi * torch.tensor([200.0, 310.0, 450.0, 600.0])[:, None, None] * time)
+    noise = 0.2 * torch.randn(4, 1, 2048)
+    optimizer = torch.optim.Adam(discriminator.parameters(), 1e-2)
+    before = discriminator_step(only(discriminator), tones, noise).item()
+    for _ in range(60):
+        loss = discriminator_step(only(discriminator), tones, noise)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.5 * before
+
+
+def only(part: torch.nn.Module) -> Discriminators:
+    """A set of one discriminator."""
+    whole = Discriminators((), 8, (), ())
+    whole.parts.append(part)
+    return whole
+
+
+def test_hinge_loss_of_known_scores():
+    assert discriminator_loss([torch.tensor([2.0])], [torch.tensor([-2.0])]) == 0
+    assert discriminator_loss([torch.tensor([0.0])], [torch.tensor([0.0])]) == 2
+
+
+def test_feature_loss_is_relative_to_the_size_of_the_features():
+    real = [[torch.full((2, 3), 4.0), torch.zeros(1)]]
+    fake = [[torch.full((2, 3), 3.0), torch.zeros(1)]]
+    assert feature_loss(real, fake) == pytest.approx(0.25)
+
+
+def test_each_step_moves_only_its_own_parameters(tiny_config):
+    torch.manual_seed(0)
+    model, discriminators = Autoencoder(Q2D2Model(tiny_config)), Discriminators((512,), 8, (3,), (4, 8))
+    audio = 0.1 * torch.randn(2, 1, 16 * tiny_config.hop_length)
+    reconstruction, _ = model(audio)
+    discriminator_step(discriminators, audio, reconstruction).backward()
+    assert all(p.grad is None for p in model.parameters())
+    assert all(p.grad is not None for p in discriminators.parameters())
+    discriminators.zero_grad()
+    discriminators.requires_grad_(False)
+    sum(generator_step(audio, reconstruction, MelLoss(RATE, (512,), (40,), 1e-3), discriminators).values()).backward()
+    assert all(p.grad is None for p in discriminators.parameters())
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_segments_depend_on_seed_and_number_alone(recordings, tmp_path):
+    cache = AudioCache([str(recordings)], tmp_path, RATE)
+    whole = cache.batch(7, range(4), 4000, 6.0)
+    parts = torch.cat([cache.batch(7, range(2), 4000, 6.0), cache.batch(7, range(2, 4), 4000, 6.0)])
+    assert torch.equal(whole, parts)
+    assert not torch.equal(whole, cache.batch(8, range(4), 4000, 6.0))
+    assert whole.abs().max() < 1
+
+
+def test_cache_resamples_and_is_reused(recordings, tmp_path):
+    first = AudioCache([str(recordings)], tmp_path, RATE)
+    assert len(first) == 3
+    assert first.seconds == pytest.approx(6.0, abs=0.01)
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    second = AudioCache([str(recordings)], tmp_path, RATE)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == stamps
+    assert np.array_equal(first[2], second[2])
+
+
+def test_a_source_named_twice_counts_twice_and_an_empty_one_is_an_error(recordings):
+    assert len(expand_sources([str(recordings), str(recordings / "0.wav")])) == 4
+    with pytest.raises(ValueError, match="no Parquet or audio files"):
+        expand_sources([str(recordings / "*.flac")])
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(settings, tmp_path):
+    CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "whole"))).run()
+    CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "parts"), max_minutes=0.0)).run()  # stops at once
+    interrupted = CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "parts")))
+    for _ in range(3):
+        interrupted.train_step()
+    interrupted.save()
+    CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "parts"))).run()
+    whole, parts = (Q2D2Model.from_pretrained(tmp_path / name / "weights") for name in ("whole", "parts"))
+    assert whole.fingerprint() == parts.fingerprint()
+
+
+def test_a_run_writes_log_validation_audio_weights_and_keeps_few_checkpoints(settings, tmp_path):
+    output = tmp_path / "run"
+    CodecTrainer(TrainConfig(**settings, output=str(output), keep_checkpoints=1)).run()
+    lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "mel" in line] == [1, 2, 3, 4, 5, 6]
+    assert {"adversarial", "feature", "discriminator"} <= set(lines[2]) and "adversarial" not in lines[1]
+    assert lines[-1]["validation_mel"] > 0
+    assert [path.name for path in output.glob("checkpoint-*")] == ["checkpoint-00000006"]
+    assert soundfile.info(output / "validation" / "0.wav").samplerate == RATE
+
+
+def test_a_few_steps_lower_the_loss(settings, tmp_path):
+    settings |= {"steps": 40, "batch_size": 4, "adversarial_start": 100, "learning_rate": 1e-2, "save_every": 100}
+    CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "run"))).run()
+    mel = [json.loads(line).get("mel") for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    mel = [value for value in mel if value]
+    assert np.mean(mel[-10:]) < 0.8 * np.mean(mel[:5])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(settings, tmp_path):
+    trainer = CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "run")))
+    with torch.no_grad():
+        next(trainer.model.parameters()).fill_(float("nan"))
+    with pytest.raises(RuntimeError, match="not finite at step 0"):
+        trainer.train_step()
