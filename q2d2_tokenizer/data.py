@@ -108,7 +108,7 @@ class AudioCache:
     def batch(self, seed: int, indices: range, num_samples: int, gain_db: float) -> Tensor:
         """Segments (B, 1, num_samples) with random gain.
 
-        Segment `i` depends on `seed` and `i` alone, whatever the batch and the process, so that training resumes exactly.
+        Segment `i` depends on `seed` and `i` alone, whatever the batch and the process: training resumes exactly.
 
         Args:
             seed: Of the whole run.

@@ -1,8 +1,8 @@
 """Discriminators for adversarial training: audio (B, 1, N) -> scores and the features of every layer.
 
-Each discriminator takes (reconstruction and target concatenated) audio and returns a list of hidden features whose last entry
-is the score, of any shape. All of them are built of 1-D convolutions with many channels, which are matrix products: the
-2-D convolutions of the usual multi-resolution discriminators run at a third of that speed on a CPU.
+Each discriminator returns a list of hidden features whose last entry is the score, of any shape. All of them are built
+of 1-D convolutions with many channels, which are matrix products: the 2-D convolutions of the usual multi-resolution
+discriminators run at a third of that speed on a CPU.
 """
 
 import torch
@@ -16,8 +16,8 @@ from .losses import spectrogram
 class BandDiscriminator(nn.Module):
     """Judges the complex spectrogram, cut into frequency bands with weights of their own.
 
-    Source: after the multi-band multi-resolution discriminator of DAC, arXiv 2306.06546, section 3.3. Differs: a band is a
-    vector of channels and not an image, so frequencies are not shared and every layer is one matrix product per band.
+    Source: after the multi-band multi-resolution discriminator of DAC, arXiv 2306.06546, section 3.3. Differs: a band
+    is a vector of channels and not an image, so frequencies share no weights and a layer is one product per band.
 
     Args:
         n_fft: Frame length, in samples; the hop is a quarter.
@@ -76,9 +76,7 @@ class PeriodDiscriminator(nn.Module):
 
     def forward(self, audio: Tensor) -> list[Tensor]:
         x = F.pad(audio, (0, -audio.shape[-1] % self.period), mode="reflect")
-        x = (
-            x.view(x.shape[0], -1, self.period).transpose(1, 2).flatten(0, 1).unsqueeze(1)
-        )  # (B * period, 1, N / period)
+        x = x.view(x.shape[0], -1, self.period).transpose(1, 2).flatten(0, 1).unsqueeze(1)  # (B * period, 1, N')
         features = []
         for layer in self.layers:
             x = F.leaky_relu(layer(x), 0.1)

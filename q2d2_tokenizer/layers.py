@@ -9,8 +9,8 @@ def _convolve_depthwise(conv: nn.Conv1d, x: Tensor) -> Tensor:
     """Depthwise convolution over time of (B, T, C)."""
     if x.device.type != "cpu" or conv.weight.dtype != torch.float32:
         return conv(x.transpose(1, 2)).transpose(1, 2)
-    # The same sums as a 2-D convolution of height 1, which reads (B, T, C) in place: 2 to 3 times as fast as Conv1d on a
-    # CPU. In bfloat16 it is many times slower, so autocast is off.
+    # The same sums as a 2-D convolution of height 1, which reads (B, T, C) in place: 2 to 3 times as fast as Conv1d
+    # on a CPU. In bfloat16 it is many times slower, so autocast is off.
     with torch.autocast("cpu", enabled=False):
         x = x.float().transpose(1, 2).unsqueeze(2)  # (B, C, 1, T)
         y = F.conv2d(x, conv.weight.unsqueeze(2), conv.bias, padding=(0, conv.padding[0]), groups=conv.groups)
@@ -46,8 +46,8 @@ class ConvNeXtBlock(nn.Module):
 class ConvNeXtBackbone(nn.Module):
     """Features (B, T, C_in) -> hidden states (B, T, C): an input convolution and a stack of ConvNeXt blocks.
 
-    Frames outside a recording are zeros at every layer, as if the recording were convolved alone: `frame_mask` says which
-    frames are inside, so that a window cut from a recording gives the frames of the whole.
+    Frames outside a recording are zeros at every layer, as if the recording were convolved alone: `frame_mask` says
+    which frames are inside, so that a window cut from a recording gives the frames of the whole.
 
     Args:
         in_dim: Channels of the features.

@@ -1,8 +1,8 @@
 """The codec: waveform -> tokens -> waveform.
 
-`encode` and `decode` compute frames in blocks of fixed size, each with exactly the context its frames depend on. A frame is
-therefore always computed by the same operations on the same numbers, and its token is the same, to the bit, whether the
-recording is encoded alone, in a padded batch or in pieces.
+`encode` and `decode` compute frames in blocks of fixed size, each with exactly the context its frames depend on. A
+frame is therefore always computed by the same operations on the same numbers, and its token is the same, to the bit,
+whether the recording is encoded alone or in a padded batch.
 """
 
 import hashlib

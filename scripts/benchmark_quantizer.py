@@ -13,6 +13,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 
 import torch
 from benchmarking import add_arguments, measure, median_of, plot_bars, run_in_turns, write_results
@@ -71,10 +72,10 @@ def fsq(size: str) -> Encoder:
 
 # Name -> what builds it and into how many parts its share of the vectors is divided.
 METHODS: dict[str, tuple[Callable[[str], Encoder], dict[str, int]]] = {
-    "ours, closed form": (closed_form, {}),
-    "table per pair": (pair_tables, {}),
-    "table of all codes": (joint_table, {"7,225 codes": 100, "1,047,625 codes": 20_000}),
-    "FSQ": (fsq, {}),
+    "ours, closed form,": (closed_form, {}),
+    "table per pair,": (pair_tables, {}),
+    "table of all codes,": (joint_table, {"7,225 codes": 100, "1,047,625 codes": 20_000}),
+    "FSQ, about": (fsq, {}),
 }
 
 
@@ -91,7 +92,7 @@ def work(args: argparse.Namespace) -> dict[str, float | int | str]:
     row = {"method": method, "codebook": size, "vectors": len(vectors)}
     row["microseconds_per_vector"] = 1e6 * result["seconds"] / len(vectors)
     row["peak_mb"] = result["peak_mb"]
-    if method != "FSQ":
+    if build is not fsq:
         same = make_once(size)(vectors[:1000]) == closed_form(size)(vectors[:1000])
         row["same_codes"] = same.double().mean().item()
     return row
@@ -111,7 +112,8 @@ def main(argv: list[str] | None = None) -> None:
     runs = run_in_turns(__file__, names, argv, args.repeats)
     rows = [{"same_codes": "-"} | median_of(runs[name]) for name in names]
     columns = ["contestant", "vectors", "microseconds_per_vector", "peak_mb", "same_codes"]
-    rows = [{key: ({"contestant": f"{r['method']}, {r['codebook']}"} | r)[key] for key in columns} for r in rows]
+    rows = [{key: ({"contestant": f"{r['method']} {r['codebook']}"} | r)[key] for key in columns} for r in rows]
+    args.vector_quantize_pytorch = version("vector-quantize-pytorch")
     write_results(args.output, "quantizers", args, rows, runs)
     panels = {"microseconds_per_vector": "microseconds per vector", "peak_mb": "extra peak memory, MB"}
     plot_bars(args.output / "quantizers.png", rows, panels, log=True)

@@ -82,7 +82,7 @@ def median_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
 def write_results(folder: Path, name: str, settings: argparse.Namespace, rows: list[dict], runs: dict) -> None:
     """Write `name`.json, with where the numbers come from, and `name`.md, and print the table."""
     folder.mkdir(parents=True, exist_ok=True)
-    values = {key: str(value) if isinstance(value, Path) else value for key, value in vars(settings).items()}
+    values = {key: value for key, value in vars(settings).items() if key not in ("output", "worker")}
     provenance = describe_run() | {"threads": settings.threads, "memory_method": MEMORY_METHOD}
     content = {"run": provenance, "settings": values, "results": rows, "all_runs": runs}
     (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")

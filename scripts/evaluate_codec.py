@@ -4,7 +4,7 @@
 
 Writes evaluation.json (every clip and the summary, with command, commit and versions), evaluation.md (a table) and
 evaluation.png. Opus needs `opusenc` and `opusdec`, Codec2 `c2enc` and `c2dec` (Debian: opus-tools, codec2).
-Our codec is aligned by construction; external ones are shifted by the lag of largest cross-correlation (at most 100 ms).
+Our codec is aligned by construction; others are shifted by the lag of largest cross-correlation (at most 100 ms).
 """
 
 import argparse

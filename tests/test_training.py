@@ -1,4 +1,4 @@
-"""Losses, discriminators and the trainer: what moves, what is learned, and that a resumed run is the uninterrupted one."""
+"""Losses, discriminators and the trainer: what moves, what is learned, and that resuming changes nothing."""
 
 import json
 from pathlib import Path
