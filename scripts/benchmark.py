@@ -83,6 +83,7 @@ def work(args: argparse.Namespace) -> dict[str, float | int | str]:
         "decode_seconds": decoding["seconds"],
         "encode_peak_mb": encoding["peak_mb"],
         "decode_peak_mb": decoding["peak_mb"],
+        "process_peak_mb": max(encoding["process_mb"], decoding["process_mb"]),
     }
 
 

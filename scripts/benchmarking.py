@@ -29,7 +29,9 @@ def _resident_mb(field: str) -> float:
 
 
 def measure(call: Callable[[], Any], timed_calls: int) -> dict[str, float]:
-    """Extra peak memory, in MB, of a first call and the median duration, in seconds, of those that follow.
+    """Peak memory of a first call, in MB, and the median duration, in seconds, of those that follow.
+
+    `peak_mb` is what the call adds, `process_mb` all that the process holds at that moment.
 
     There must be no call before it to warm up: memory it freed would be used again and not be seen.
     """
@@ -38,13 +40,13 @@ def measure(call: Callable[[], Any], timed_calls: int) -> dict[str, float]:
     before = _resident_mb("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     call()
-    peak = _resident_mb("VmHWM") - before
+    peak = _resident_mb("VmHWM")
     durations = []
     for _ in range(timed_calls):
         start = time.perf_counter()
         call()
         durations.append(time.perf_counter() - start)
-    return {"seconds": statistics.median(durations), "peak_mb": max(0.0, peak)}
+    return {"seconds": statistics.median(durations), "peak_mb": max(0.0, peak - before), "process_mb": peak}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,6 +92,7 @@ def write_results(folder: Path, name: str, settings: argparse.Namespace, rows: l
     for row in rows:
         cells = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()]
         lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", f"Written by `{provenance['command']}` at commit {provenance['commit']}, seed {settings.seed}."]
     (folder / f"{name}.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 
