@@ -277,11 +277,10 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
         hop = self.config.hop_length
         if num_samples is None:
             return [length * hop for length in lengths]
-        if isinstance(num_samples, Tensor):
-            num_samples = num_samples.tolist()
-        counts = num_samples if isinstance(num_samples, list) else [num_samples] * len(lengths)
-        if len(counts) != len(lengths):
-            raise ValueError(f"num_samples must be one number or {len(lengths)}, got {len(counts)}")
+        given = torch.as_tensor(num_samples)
+        if given.is_floating_point() or given.ndim > 1 or given.numel() not in (1, len(lengths)):
+            raise ValueError(f"num_samples must be one integer or {len(lengths)}, got {num_samples}")
+        counts = given.expand(len(lengths)).tolist()
         for count, length in zip(counts, lengths, strict=True):
             if -(-count // hop) != length:
                 raise ValueError(
