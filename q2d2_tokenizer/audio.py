@@ -12,7 +12,6 @@ from .feature_extraction_q2d2 import to_float32
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
 _FORMATS = {"WAV", "WAVEX", "FLAC", "OGG", "MP3"}
 _BLOCK_SAMPLES = 2**20
-_MAX_CHANNELS = 32
 
 
 def to_mono(samples: np.ndarray, sampling_rate: int, target_rate: int) -> np.ndarray:
@@ -32,7 +31,8 @@ def to_mono(samples: np.ndarray, sampling_rate: int, target_rate: int) -> np.nda
         raise ValueError(f"sampling_rate must be a positive number of Hz, got {sampling_rate}")
     samples = to_float32(samples)
     if samples.ndim == 2:
-        if samples.shape[1] > max(samples.shape[0], _MAX_CHANNELS):
+        samples = samples.T if samples.shape[0] == 1 else samples
+        if samples.shape[1] > samples.shape[0]:
             raise ValueError(f"samples must have shape (samples, channels), got {samples.shape}; transpose them")
         samples = samples.mean(axis=1)
     if samples.size == 0:

@@ -139,7 +139,10 @@ class Codec:
 
     def __init__(self, checkpoint: str, device: str):
         self.checkpoint = checkpoint
-        self.model = load_model(checkpoint).to(device)
+        try:
+            self.model = load_model(checkpoint).to(device)
+        except (AssertionError, RuntimeError) as error:  # what torch raises for a device that is not there
+            raise UsageError(f"cannot use the device {device!r}: {error}") from error
         self.fingerprint = self.model.fingerprint()
         self.sampling_rate = self.model.config.sampling_rate
 

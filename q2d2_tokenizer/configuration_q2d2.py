@@ -27,7 +27,7 @@ class Q2D2Config(PreTrainedConfig):
         decoder: Name of the decoder.
         decoder_kwargs: Arguments of the decoder, completed likewise.
         block_frames: Frames computed at a time by `encode` and `decode`; fixed, so that the tokens of a recording
-            depend neither on the batch nor on where it is cut. Models of infinite receptive field ignore it.
+            do not depend on the batch. Models of infinite receptive field ignore it.
 
     Raises:
         ValueError: On an unknown key (usually a misspelt one) or a value out of range.

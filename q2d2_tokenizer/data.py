@@ -30,7 +30,7 @@ def expand_sources(sources: list[str]) -> list[Path]:
 
 
 def _read_recordings(file: Path, sampling_rate: int) -> Iterator[np.ndarray]:
-    if file.suffix != ".parquet":
+    if file.suffix.lower() != ".parquet":
         yield read_audio(file, sampling_rate)
         return
     import pyarrow.parquet
@@ -96,6 +96,11 @@ class AudioCache:
         """Samples (N,) int16 of one recording."""
         file, start, length = self._recordings[index]
         return self._samples[file][start : start + length]
+
+    def spread(self, count: int | None) -> list[int]:
+        """Numbers of at most `count` recordings, evenly spread; all of them if it is None."""
+        count = min(count or len(self), len(self))
+        return [i * len(self) // count for i in range(count)]
 
     def segment(self, rng: np.random.Generator, num_samples: int) -> Tensor:
         """Random segment (num_samples,) float32; every second of audio is as likely, short recordings get silence."""

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configuration_q2d2 import Q2D2Config
-from .layers import ConvNeXtBackbone, overlap_add
+from .layers import ConvNeXtBackbone, Float32Buffers, overlap_add
 from .registry import Registry
 
 DECODERS = Registry("decoder")
 
 
-class IstftHead(nn.Module):
+class IstftHead(Float32Buffers):
     """Hidden states (B, T, C) -> audio (B, T * hop_length): magnitude and phase of every frame, then inverse STFT.
 
     Source: Vocos, arXiv 2306.00814, section 3.3.
@@ -27,17 +27,16 @@ class IstftHead(nn.Module):
         self.n_fft = n_fft
         self.hop_length = hop_length
         self.project = nn.Linear(dim, n_fft + 2)
-        self.register_buffer("window", torch.hann_window(n_fft).clone())
+        self.register_buffer("window", torch.hann_window(n_fft, dtype=torch.float32).clone())
 
     def forward(self, x: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         log_magnitude, phase = self.project(x).float().chunk(2, dim=-1)  # 2 x (B, T, n_fft // 2 + 1)
         magnitude = log_magnitude.clamp_max(math.log(self.n_fft)).exp()  # a full-scale frame cannot be louder
-        window = self.window.float()
         mask = torch.ones_like(x[..., :1]) if frame_mask is None else frame_mask.unsqueeze(-1)
         mask = mask.float()  # (B, T, 1)
         spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())  # faster than torch.polar
-        frames = torch.fft.irfft(spectrum, self.n_fft) * (window * mask)
-        envelope = overlap_add(window.square() * mask, self.hop_length)
+        frames = torch.fft.irfft(spectrum, self.n_fft) * (self.window * mask)
+        envelope = overlap_add(self.window.square() * mask, self.hop_length)
         return overlap_add(frames, self.hop_length) / envelope.clamp_min(1e-8)
 
 

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from transformers.audio_utils import mel_filter_bank
 
 from .configuration_q2d2 import Q2D2Config
-from .layers import ConvNeXtBackbone, frame_signal
+from .layers import ConvNeXtBackbone, Float32Buffers, frame_signal
 from .registry import Registry
 
 ENCODERS = Registry("encoder")
 
 
 @ENCODERS.register("stft")
-class StftEncoder(nn.Module):
+class StftEncoder(Float32Buffers):
     """Log-mel spectrogram and ConvNeXt blocks at the frame rate: all convolution, and the fast choice on a CPU.
 
     Args:
@@ -41,9 +41,11 @@ class StftEncoder(nn.Module):
         kernel_size: int = 7,
     ):
         super().__init__()
+        if n_fft < config.hop_length:
+            raise ValueError(f"n_fft must be at least the hop length, {config.hop_length}, got {n_fft}")
         self.n_fft = n_fft
         self.hop_length = config.hop_length
-        self.register_buffer("window", torch.hann_window(n_fft).clone())
+        self.register_buffer("window", torch.hann_window(n_fft, dtype=torch.float32).clone())
         filters = mel_filter_bank(
             n_fft // 2 + 1, n_mels, 0.0, config.sampling_rate / 2, config.sampling_rate, mel_scale="slaney"
         )
@@ -54,8 +56,8 @@ class StftEncoder(nn.Module):
 
     def forward(self, audio: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         frames = frame_signal(audio.squeeze(1), self.n_fft, self.hop_length)  # (B, T, n_fft)
-        spectrum = torch.fft.rfft(frames.float() * self.window.float()).abs()
-        mel = spectrum @ self.mel_filters.float()  # (B, T, n_mels)
+        spectrum = torch.fft.rfft(frames.float() * self.window).abs()
+        mel = spectrum @ self.mel_filters  # (B, T, n_mels)
         features = mel.clamp_min(1e-5).log()
         return self.backbone(features.to(self.backbone.norm.weight.dtype), frame_mask)
 

@@ -1,5 +1,7 @@
 """Blocks used by more than one part of the codec."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +17,18 @@ def _convolve_depthwise(conv: nn.Conv1d, x: Tensor) -> Tensor:
         x = x.float().transpose(1, 2).unsqueeze(2)  # (B, C, 1, T)
         y = F.conv2d(x, conv.weight.unsqueeze(2), conv.bias, padding=(0, conv.padding[0]), groups=conv.groups)
     return y.squeeze(2).transpose(1, 2)
+
+
+class Float32Buffers(nn.Module):
+    """Keeps its own buffers float32 when a model is cast: rounded windows and filters would change the tokens."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Float32Buffers":
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, buffer in before.items():
+            if self._buffers[name].dtype != buffer.dtype:
+                self._buffers[name] = buffer.to(self._buffers[name].device)
+        return self
 
 
 class ConvNeXtBlock(nn.Module):
@@ -59,6 +73,8 @@ class ConvNeXtBackbone(nn.Module):
 
     def __init__(self, in_dim: int, dim: int, depth: int, hidden_dim: int, kernel_size: int):
         super().__init__()
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, got {kernel_size}")
         self.embed = nn.Conv1d(in_dim, dim, kernel_size, padding=kernel_size // 2)
         self.norm = nn.LayerNorm(dim)
         self.blocks = nn.ModuleList(ConvNeXtBlock(dim, hidden_dim, kernel_size, 1 / depth) for _ in range(depth))

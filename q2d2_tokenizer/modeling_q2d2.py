@@ -121,7 +121,7 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
         fields.pop("model_type", None)
         digest = hashlib.sha256(json.dumps(fields, sort_keys=True, default=list).encode())
         for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode())
+            digest.update(f"{name}:{tensor.dtype}".encode())
             digest.update(tensor.detach().cpu().double().numpy().tobytes())
         return digest.hexdigest()[:16]
 
@@ -188,8 +188,7 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
         """
         self._refuse_unknown(kwargs)
         encoded = self.encode(input_values, padding_mask, return_dict=True)
-        num_samples = None if padding_mask is None else padding_mask.sum(-1)
-        num_samples = input_values.shape[-1] if num_samples is None else num_samples
+        num_samples = input_values.shape[-1] if padding_mask is None else padding_mask.bool().sum(-1)
         decoded = self.decode(encoded.audio_codes, encoded.audio_codes_mask, num_samples, return_dict=True)
         return Q2D2Output(audio_values=decoded.audio_values, **encoded)
 
@@ -228,7 +227,8 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
             inside = frames[positions.clamp(0, num_frames - 1)]
             inside = torch.where(mask.view(-1, *[1] * (frames.ndim - 1)), inside, torch.zeros_like(inside))
             windows = inside.unfold(0, span, block).movedim(-1, 1)  # (b, block + 2 context, ...)
-            output = part(windows, mask.unfold(0, span, block))
+            with torch.autocast(frames.device.type, enabled=False):  # it would change tokens
+                output = part(windows, mask.unfold(0, span, block))
             outputs.append(output[:, context : context + block].flatten(0, 1))
         return torch.cat(outputs)[:num_frames]
 
@@ -238,6 +238,7 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
 
     def _check_audio(self, input_values: Tensor, padding_mask: Tensor | None) -> list[int]:
         """Samples of each item."""
+        _check_tensor(input_values, "input_values")
         if input_values.ndim != 3 or input_values.shape[1] != 1:
             raise ValueError(
                 f"input_values must be mono audio of shape (batch, 1, samples), got {tuple(input_values.shape)}; "
@@ -245,20 +246,24 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
             )
         if not input_values.is_floating_point():
             raise ValueError(f"input_values must be floats within plus or minus 1, got {input_values.dtype}")
-        if not torch.isfinite(input_values).all():
-            raise ValueError("input_values must be finite, got NaN or infinite samples")
         shape = (input_values.shape[0], input_values.shape[2])
         lengths = _lengths(padding_mask, shape, "padding_mask", "samples")
         if not lengths or min(lengths) < 1:
             raise ValueError("every recording needs at least one sample, got an empty one; drop it before encoding")
+        if not all(torch.isfinite(audio[0, :n]).all() for audio, n in zip(input_values, lengths, strict=True)):
+            raise ValueError("input_values must be finite, got NaN or infinite samples")
         return lengths
 
     def _check_codes(self, audio_codes: Tensor, audio_codes_mask: Tensor | None) -> list[int]:
         """Tokens of each item."""
+        _check_tensor(audio_codes, "audio_codes")
         if audio_codes.ndim != 3 or audio_codes.shape[1] != 1:
-            raise ValueError(f"audio_codes must have shape (batch, 1, tokens), got {tuple(audio_codes.shape)}")
+            raise ValueError(
+                f"audio_codes must have shape (batch, 1, tokens), got {tuple(audio_codes.shape)}; "
+                "tokens (T,) of one recording become it by codes.view(1, 1, -1)"
+            )
         if audio_codes.dtype not in (torch.int64, torch.int32, torch.int16):
-            raise ValueError(f"audio_codes must be integers, got {audio_codes.dtype}")
+            raise ValueError(f"audio_codes must be integers, got {audio_codes.dtype}; int64, int32 and int16 will do")
         lengths = _lengths(audio_codes_mask, (audio_codes.shape[0], audio_codes.shape[2]), "audio_codes_mask", "tokens")
         if not lengths or min(lengths) < 1:
             raise ValueError("every item needs at least one token, got an empty one")
@@ -278,8 +283,10 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
         if num_samples is None:
             return [length * hop for length in lengths]
         given = torch.as_tensor(num_samples)
-        if given.is_floating_point() or given.ndim > 1 or given.numel() not in (1, len(lengths)):
-            raise ValueError(f"num_samples must be one integer or {len(lengths)}, got {num_samples}")
+        if given.is_floating_point() or given.ndim > 1:
+            raise ValueError(f"num_samples must be an integer or one for each item, got {num_samples}")
+        if given.ndim == 1 and len(given) != len(lengths):
+            raise ValueError(f"num_samples must be one number or {len(lengths)}, got {len(given)}")
         counts = given.expand(len(lengths)).tolist()
         for count, length in zip(counts, lengths, strict=True):
             if -(-count // hop) != length:
@@ -289,10 +296,19 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
         return counts
 
 
+def _check_tensor(value: Any, name: str) -> None:
+    if not isinstance(value, Tensor):
+        raise ValueError(
+            f"{name} must be a torch tensor, got {type(value).__name__}; outputs and batches unpack: "
+            "model.encode(**batch), model.decode(**encoded)"
+        )
+
+
 def _lengths(mask: Tensor | None, shape: tuple[int, int], name: str, unit: str) -> list[int]:
     """Length of each row of a mask whose zeros all stand behind its ones."""
     if mask is None:
         return [shape[1]] * shape[0]
+    _check_tensor(mask, name)
     if tuple(mask.shape) != shape:
         raise ValueError(f"{name} must have shape {shape}, (batch, {unit}), got {tuple(mask.shape)}")
     lengths = mask.bool().sum(-1)

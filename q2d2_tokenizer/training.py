@@ -68,6 +68,8 @@ class TrainConfig:
     def __post_init__(self):
         if self.save_every < 1 or self.log_every < 1 or self.validate_every < 1:
             raise ValueError("log_every, validate_every and save_every must be at least 1")
+        if self.warmup_steps < 1 or self.decay_steps < 1:
+            raise ValueError("warmup_steps and decay_steps must be at least 1")
         if self.mixed_precision not in ("no", "bf16"):
             raise ValueError(f"mixed_precision must be 'no' or 'bf16', got {self.mixed_precision!r}")
 
@@ -234,7 +236,7 @@ class CodecTrainer:
         import soundfile
 
         codec = self.average.module.eval()
-        clips = range(0, len(self.validation), max(1, len(self.validation) // self.config.validation_clips))
+        clips = self.validation.spread(self.config.validation_clips)
         losses, used = [], set()
         for number, index in enumerate(clips):
             audio = torch.from_numpy(self.validation[index].astype("float32") / 32768.0).view(1, 1, -1)

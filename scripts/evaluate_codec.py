@@ -8,6 +8,7 @@ Our codec is aligned by construction; others are shifted by the lag of largest c
 """
 
 import argparse
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -78,7 +79,7 @@ def _call(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-def evaluate(codecs: list, clips: AudioCache, indices: range) -> dict[str, list[dict[str, float]]]:
+def evaluate(codecs: list, clips: AudioCache, indices: list[int]) -> dict[str, list[dict[str, float]]]:
     """Metrics of every clip by name of the codec."""
     rate = clips.sampling_rate
     mel = LogMelDistance(rate)
@@ -145,11 +146,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--no-peers", action="store_true", help="measure our codec only")
     args = parser.parse_args(argv)
 
+    for package in ("pesq", "pystoi", "matplotlib"):
+        if importlib.util.find_spec(package) is None:
+            parser.error(f"the package {package} is missing: pip install 'q2d2-tokenizer[eval]'")
     ours = OurCodec(args.checkpoint)
     clips = AudioCache(args.data, args.cache, ours.model.config.sampling_rate)
     peers = [peer() for peer in (Opus, Codec2) if not args.no_peers and all(map(shutil.which, peer.programs))]
-    indices = range(0, len(clips), max(1, len(clips) // (args.clips or len(clips))))
-    rows = evaluate([ours, *peers], clips, indices)
+    rows = evaluate([ours, *peers], clips, clips.spread(args.clips))
     codes = np.concatenate(ours.codes)
     speech_seconds = len(codes) / ours.model.config.frame_rate
     result = {

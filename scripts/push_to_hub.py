@@ -73,12 +73,12 @@ def synthetic_audio(sampling_rate: int) -> np.ndarray:
     return (0.1 * sum(np.sin(k * phase) / k for k in range(1, 20)) + 0.02 * noise).astype(np.float32)
 
 
-def model_card(model: Q2D2Model, repo_id: str, datasets: list[str]) -> str:
-    """Text of the README: header, computed numbers, usage, and the text of docs/MODEL_CARD.md if there is one."""
+def model_card(model: Q2D2Model, repo_id: str, datasets: list[str], body: Path | None) -> str:
+    """Text of the README: header, computed numbers, usage, and the text of the file `body` if there is one."""
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     computed = COMPUTED.format(c=model.config, repo_id=repo_id, millions=millions, fingerprint=model.fingerprint())
-    body = CARD_BODY.read_text(encoding="utf-8") if CARD_BODY.is_file() else ""
-    return "\n".join(part for part in (HEADER.format(datasets=json.dumps(datasets)), computed, body) if part)
+    text = body.read_text(encoding="utf-8") if body else ""
+    return "\n".join(part for part in (HEADER.format(datasets=json.dumps(datasets)), computed, text) if part)
 
 
 def load_alone(folder: Path, audio: np.ndarray) -> dict:
@@ -94,11 +94,11 @@ def load_alone(folder: Path, audio: np.ndarray) -> dict:
     return json.loads(done.stdout)
 
 
-def export(checkpoint: str, folder: Path, repo_id: str, datasets: list[str]) -> None:
+def export(checkpoint: str, folder: Path, repo_id: str, datasets: list[str], body: Path | None) -> None:
     """Write the folder to upload; RuntimeError if a process without this package does not get the same tokens."""
     export_checkpoint(AutoModel.from_pretrained(checkpoint), folder, remote_code=True)
     model = AutoModel.from_pretrained(folder)
-    (folder / "README.md").write_text(model_card(model, repo_id, datasets), encoding="utf-8")
+    (folder / "README.md").write_text(model_card(model, repo_id, datasets, body), encoding="utf-8")
     audio = synthetic_audio(rate := model.config.sampling_rate)
     inputs = Q2D2FeatureExtractor(sampling_rate=rate)(audio, sampling_rate=rate, return_tensors="pt")
     here = {"fingerprint": model.fingerprint(), "codes": model.encode(**inputs).audio_codes.flatten().tolist()}
@@ -126,6 +126,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--checkpoint", default=default_checkpoint(), help="folder; the bundled one if left out")
     parser.add_argument("--output", type=Path, help="new folder for the export; a temporary one if left out")
     parser.add_argument("--datasets", nargs="*", default=[], help="Hub names of the training data, for the card")
+    parser.add_argument("--card", type=Path, help="text on data, licences and limits; of the bundled codec if left out")
     parser.add_argument("--dry-run", action="store_true", help="export and check, do not upload")
     args = parser.parse_args(argv)
     try:
@@ -135,7 +136,8 @@ def main(argv: list[str] | None = None) -> int:
     folder = args.output or Path(tempfile.mkdtemp(prefix="q2d2-"))
     if folder.exists() and any(folder.iterdir()):
         parser.error(f"{folder} is not empty; name a new folder")
-    export(args.checkpoint, folder, args.repo_id, args.datasets)
+    bundled = Path(args.checkpoint).resolve() == Path(default_checkpoint()).resolve()
+    export(args.checkpoint, folder, args.repo_id, args.datasets, args.card or (CARD_BODY if bundled else None))
     print(f"exported to {folder}; it loads on its own, with the same tokens")
     failure = None if args.dry_run else upload(folder, args.repo_id)
     if failure:

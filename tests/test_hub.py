@@ -249,10 +249,9 @@ def test_push_dry_run_loads_the_code_where_the_package_is_not_importable(
         push_to_hub.main(argv)  # the folder is not empty any more
 
 
-def test_model_card_has_the_numbers_of_the_model(push_to_hub, tiny_model, tmp_path, monkeypatch):
+def test_model_card_has_the_numbers_of_the_model(push_to_hub, tiny_model, tmp_path):
     body = tmp_path / "MODEL_CARD.md"
-    monkeypatch.setattr(push_to_hub, "CARD_BODY", body)
-    card = push_to_hub.model_card(tiny_model, "me/codec", ["a/b"])
+    card = push_to_hub.model_card(tiny_model, "me/codec", ["a/b"], None)
     header = card.split("---")[1]
     assert "license: apache-2.0" in header and "library_name: transformers" in header and '["a/b"]' in header
     config = tiny_model.config
@@ -260,7 +259,7 @@ def test_model_card_has_the_numbers_of_the_model(push_to_hub, tiny_model, tmp_pa
         assert number in card
     assert 'from_pretrained("me/codec", trust_remote_code=True)' in card
     body.write_text("## Training data")
-    assert push_to_hub.model_card(tiny_model, "me/codec", ["a/b"]) == card + "\n## Training data"
+    assert push_to_hub.model_card(tiny_model, "me/codec", ["a/b"], body) == card + "\n## Training data"
 
 
 def test_push_stops_if_the_export_gives_other_tokens(push_to_hub, checkpoint, tmp_path, monkeypatch):
