@@ -103,7 +103,7 @@ def audio_from_column(value: Any, target_rate: int, sampling_rate: int | None = 
     if isinstance(value, (str, Path)):
         return read_audio(value, target_rate)
     if isinstance(value, dict) and value.get("array") is not None:
-        return to_mono(np.asarray(value["array"]), value["sampling_rate"], target_rate)
+        return to_mono(value["array"], value["sampling_rate"], target_rate)
     if isinstance(value, dict) and value.get("bytes") is not None:
         return read_audio(value["bytes"], target_rate)
     if isinstance(value, dict) and value.get("path"):
@@ -111,10 +111,5 @@ def audio_from_column(value: Any, target_rate: int, sampling_rate: int | None = 
     if isinstance(value, (list, tuple, np.ndarray)) or hasattr(value, "__array__"):
         if sampling_rate is None:
             raise ValueError("plain arrays need their sampling_rate, in Hz; pass it")
-        return to_mono(_as_samples(value), sampling_rate, target_rate)
+        return to_mono(value, sampling_rate, target_rate)
     raise ValueError(f"expected audio (bytes, path, array or decoder), got {type(value).__name__}")
-
-
-def _as_samples(value: Any) -> np.ndarray:
-    samples = np.asarray(value)
-    return samples.astype(np.float32) if samples.dtype == np.float64 or samples.size == 0 else samples

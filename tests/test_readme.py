@@ -30,3 +30,14 @@ def test_shapes_in_the_readme_are_those_that_come_out():
     text = README.read_text()
     assert f"({len(audio)},) mono" in text
     assert f"(1, 1, {-(-len(audio) // 320)}) int64" in text
+
+
+def test_table_of_models_has_the_numbers_of_the_configs():
+    from q2d2_tokenizer import Q2D2Config
+
+    for path in (README.parent / "configs").glob("*.json"):
+        config = Q2D2Config.from_json_file(str(path))
+        row = next(line for line in README.read_text().splitlines() if line.startswith(f"| `{path.name}`"))
+        cells = [cell.strip() for cell in row.split("|")]
+        numbers = [f"{config.frame_rate:.4g}", f"{config.codebook_size:,}", f"{config.bits_per_code:.2f}"]
+        assert cells[3:7] == [*numbers, f"{config.bitrate:,.0f}"]
