@@ -26,8 +26,9 @@ class Q2D2Config(PreTrainedConfig):
         encoder_kwargs: Arguments of the encoder; what is left out is completed with its defaults.
         decoder: Name of the decoder.
         decoder_kwargs: Arguments of the decoder, completed likewise.
-        block_frames: Frames computed at a time by `encode` and `decode`; fixed, so that the tokens of a recording
-            do not depend on the batch. Models of infinite receptive field ignore it.
+        block_frames: Frames computed at a time by `encode` and `decode`; larger ones are faster on long recordings and
+            take more memory. The rest of a recording is computed in a block of a multiple of an eighth of it. Models
+            of infinite receptive field ignore it.
 
     Raises:
         ValueError: On an unknown key (usually a misspelt one) or a value out of range.
@@ -46,7 +47,7 @@ class Q2D2Config(PreTrainedConfig):
     encoder_kwargs: dict[str, Any] | None = None
     decoder: str = "vocos"
     decoder_kwargs: dict[str, Any] | None = None
-    block_frames: int = 256
+    block_frames: int = 768
 
     def __post_init__(self, **kwargs: Any):
         self.encoder_kwargs = self.encoder_kwargs or {}

@@ -52,11 +52,11 @@ def discriminator_step(discriminators: nn.Module, audio: Tensor, reconstruction:
 def generator_step(
     audio: Tensor,
     reconstruction: Tensor,
-    mel_loss: nn.Module,
+    spectral_losses: nn.ModuleDict,
     discriminators: nn.Module | None,
 ) -> dict[str, Tensor]:
-    """Unweighted losses of the codec by name; without discriminators only `mel`."""
-    losses = {"mel": mel_loss(reconstruction, audio)}
+    """Unweighted losses of the codec by name; without discriminators only the spectral ones."""
+    losses = {name: loss(reconstruction, audio) for name, loss in spectral_losses.items()}
     if discriminators is not None:
         features = discriminators(torch.cat([audio, reconstruction]))
         real = [[layer.chunk(2)[0] for layer in part] for part in features]

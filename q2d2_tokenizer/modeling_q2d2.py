@@ -1,8 +1,8 @@
 """The codec: waveform -> tokens -> waveform.
 
-`encode` and `decode` compute frames in blocks of fixed size, each with exactly the context its frames depend on. A
-frame is therefore always computed by the same operations on the same numbers, and its token is the same, to the bit,
-whether the recording is encoded alone or in a padded batch.
+`encode` and `decode` compute frames in blocks, each with exactly the context its frames depend on, in shapes that
+follow from the length of the recording alone. A frame is therefore always computed by the same operations on the same
+numbers, and its token is the same, to the bit, whether the recording is encoded alone or in a padded batch.
 """
 
 import hashlib
@@ -219,17 +219,22 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
             return part(frames.unsqueeze(0), None).squeeze(0)
         block = self.config.block_frames
         per_call = _BLOCKS_PER_CALL.get(frames.device.type, _BLOCKS_PER_CALL_ON_ACCELERATORS)
-        span = block + 2 * context
+        whole = num_frames - num_frames % block
+        calls = [(start, min(start + block * per_call, whole), block) for start in range(0, whole, block * per_call)]
+        if whole < num_frames:  # the rest in one of eight shapes, so that a short recording is not a whole block
+            step = max(1, block // 8)
+            rest = -(-(num_frames - whole) // step) * step
+            calls.append((whole, whole + rest, rest))
         outputs = []
-        for start in range(0, num_frames, block * per_call):
-            positions = torch.arange(start - context, start + block * per_call + context, device=frames.device)
+        for start, end, size in calls:
+            positions = torch.arange(start - context, end + context, device=frames.device)
             mask = (positions >= 0) & (positions < num_frames)  # frames outside the recording are zeros
             inside = frames[positions.clamp(0, num_frames - 1)]
             inside = torch.where(mask.view(-1, *[1] * (frames.ndim - 1)), inside, torch.zeros_like(inside))
-            windows = inside.unfold(0, span, block).movedim(-1, 1)  # (b, block + 2 context, ...)
+            windows = inside.unfold(0, size + 2 * context, size).movedim(-1, 1)  # (b, size + 2 context, ...)
             with torch.autocast(frames.device.type, enabled=False):  # it would change tokens
-                output = part(windows, mask.unfold(0, span, block))
-            outputs.append(output[:, context : context + block].flatten(0, 1))
+                output = part(windows, mask.unfold(0, size + 2 * context, size))
+            outputs.append(output[:, context : context + size].flatten(0, 1))
         return torch.cat(outputs)[:num_frames]
 
     def _refuse_unknown(self, kwargs: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from .configuration_q2d2 import Q2D2Config
 from .data import AudioCache
 from .discriminators import Discriminators
 from .gan import Autoencoder, discriminator_step, generator_step
-from .losses import MelLoss
+from .losses import LoudnessLoss, MelLoss
 from .modeling_q2d2 import Q2D2Model
 
 
@@ -45,6 +45,7 @@ class TrainConfig:
     gradient_clip: float = field(default=1.0, metadata={"help": "Largest gradient norm of the codec"})
     ema_decay: float = field(default=0.999, metadata={"help": "Of the averaged weights that are released"})
     mel_weight: float = field(default=15.0, metadata={"help": "Weight of the mel loss"})
+    loudness_weight: float = field(default=2.0, metadata={"help": "Weight of the loudness loss"})
     adversarial_weight: float = field(default=1.0, metadata={"help": "Weight of the adversarial loss"})
     feature_weight: float = field(default=2.0, metadata={"help": "Weight of the feature loss"})
     adversarial_start: int = field(default=10_000, metadata={"help": "First step with discriminators"})
@@ -124,8 +125,9 @@ class CodecTrainer:
         discriminators = Discriminators(
             tuple(config.band_n_ffts), config.band_dim, tuple(config.periods), tuple(config.period_channels)
         )
-        self.mel_loss = MelLoss(rate, tuple(config.mel_n_ffts), tuple(config.mel_bands), config.mel_floor)
-        self.mel_loss.to(self.accelerator.device)
+        mel_loss = MelLoss(rate, tuple(config.mel_n_ffts), tuple(config.mel_bands), config.mel_floor)
+        self.spectral_losses = nn.ModuleDict({"mel": mel_loss, "loudness": LoudnessLoss(rate)})
+        self.spectral_losses.to(self.accelerator.device)
         self.average = AveragedModel(codec, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
         self.average.to(self.accelerator.device)
         self.progress = Progress()
@@ -213,7 +215,7 @@ class CodecTrainer:
         # Unwrapped and frozen: the codec's loss needs no gradient of the discriminators' weights.
         frozen = self.accelerator.unwrap_model(self.discriminators).requires_grad_(False) if adversarial else None
         with self.accelerator.autocast():
-            losses = generator_step(audio, reconstruction, self.mel_loss, frozen)
+            losses = generator_step(audio, reconstruction, self.spectral_losses, frozen)
         total = sum(getattr(self.config, f"{name}_weight") * loss for name, loss in losses.items())
         if not torch.isfinite(total):
             values = {name: loss.item() for name, loss in losses.items()}
@@ -242,7 +244,7 @@ class CodecTrainer:
             audio = torch.from_numpy(self.validation[index].astype("float32") / 32768.0).view(1, 1, -1)
             audio = audio.to(self.accelerator.device)
             output = codec(audio)
-            losses.append(self.mel_loss(output.audio_values, audio).item())
+            losses.append(self.spectral_losses["mel"](output.audio_values, audio).item())
             used.update(output.audio_codes.flatten().tolist())
             if number < 3 and self.accelerator.is_main_process:
                 folder = self.output / "validation"

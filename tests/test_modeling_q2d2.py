@@ -259,17 +259,20 @@ def test_receptive_field_is_known_or_none(model: Q2D2Model):
     assert attention.receptive_field_samples is not None  # its tokens still have a finite one
 
 
-def test_long_recording_is_computed_in_windows_of_one_size(model: Q2D2Model, monkeypatch):
+@pytest.mark.parametrize(("num_frames", "blocks"), [(500, {16, 4}), (512, {16}), (3, {4}), (16, {16}), (31, {16})])
+def test_recording_is_computed_in_few_shapes(num_frames: int, blocks: set[int], monkeypatch):
+    model = make_model(block_frames=16)
     shapes = {"encoder": set(), "decoder": set()}
     for name, seen in shapes.items():
         part = getattr(model, name)
         monkeypatch.setattr(
             part, "forward", lambda x, mask, forward=part.forward, seen=seen: seen.add(x.shape) or forward(x, mask)
         )
-    codes = model.encode(noise(1, 1, 500 * HOP)).audio_codes
+    codes = model.encode(noise(1, 1, num_frames * HOP)).audio_codes
     model.decode(codes)
-    encoder_frames, decoder_frames = (7 + 2 * part.context_frames for part in (model.encoder, model.decoder))
-    assert shapes == {"encoder": {(1, 1, encoder_frames * HOP)}, "decoder": {(1, decoder_frames, 8)}}
+    encoder_margin, decoder_margin = (2 * part.context_frames for part in (model.encoder, model.decoder))
+    assert shapes["encoder"] == {(1, 1, (block + encoder_margin) * HOP) for block in blocks}
+    assert shapes["decoder"] == {(1, block + decoder_margin, 8) for block in blocks}
 
 
 def test_tokens_do_not_depend_on_threads():

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from torch import nn
 
 from q2d2_tokenizer import Q2D2Model
 from q2d2_tokenizer.data import AudioCache, expand_sources
 from q2d2_tokenizer.discriminators import BandDiscriminator, Discriminators, PeriodDiscriminator
 from q2d2_tokenizer.gan import Autoencoder, discriminator_loss, discriminator_step, feature_loss, generator_step
-from q2d2_tokenizer.losses import MelLoss
+from q2d2_tokenizer.losses import LoudnessLoss, MelLoss
 from q2d2_tokenizer.training import CodecTrainer, TrainConfig
 
 RATE = 24000
@@ -70,6 +71,53 @@ def test_mel_loss_has_finite_gradients_for_silence():
     assert torch.isfinite(audio.grad).all()
 
 
+@pytest.mark.parametrize("loss", [MelLoss(RATE, (512,), (40,), 1e-3), LoudnessLoss(RATE)])
+def test_spectral_losses_are_the_same_under_autocast(loss):
+    real, fake = 0.1 * torch.randn(2, 1, 1, 4096, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = loss(fake, real)
+    assert torch.equal(value, loss(fake, real))
+
+
+def test_loudness_bands_cover_the_spectrum_once():
+    loss = LoudnessLoss(RATE, max_frequency=8_000.0)
+    covered = loss.filters.sum(1)
+    frequencies = torch.arange(len(covered)) * RATE / loss.n_fft
+    inside = (frequencies > 60) & (frequencies < 7_900)
+    assert torch.allclose(covered[inside], torch.ones(int(inside.sum())), atol=1e-4)
+    assert (loss.filters.sum(0) > 0.8).all()
+    assert (covered[frequencies > 8_100] == 0).all()
+
+
+def test_loudness_loss_hears_what_a_listener_hears():
+    rng = torch.Generator().manual_seed(0)
+    loss, noise = LoudnessLoss(RATE), torch.randn(2, 1, RATE, generator=rng)
+    time = torch.arange(RATE) / RATE
+    tones = 0.05 * sum(torch.sin(2 * torch.pi * f * time) for f in (300.0, 700.0, 1500.0)).expand(2, 1, -1)
+    assert loss(tones, tones) < 0.01
+    audible = [loss(tones + level * noise, tones).item() for level in (1e-3, 1e-2, 1e-1)]
+    assert audible == sorted(audible) and audible[0] > 0.1
+    hiss = loss(tones + 1e-6 * noise, tones)  # below the threshold in quiet
+    assert hiss < 0.01
+    assert loss(4 * tones + 4e-2 * noise, 4 * tones).item() == pytest.approx(audible[1], rel=1e-2)
+    high, low = (loss(tones + 0.1 * torch.sin(2 * torch.pi * f * time), tones) for f in (10_000, 3_000))
+    assert high < 0.1 * low  # above the last band; the abrupt ends are heard
+
+
+def test_loudness_loss_counts_what_is_added_more_than_what_is_missing():
+    time = torch.arange(RATE) / RATE
+    one = 0.05 * torch.sin(2 * torch.pi * 500 * time).view(1, 1, -1)
+    two = one + 0.05 * torch.sin(2 * torch.pi * 2_000 * time)
+    loss = LoudnessLoss(RATE)
+    assert loss(two, one) > 1.5 * loss(one, two)
+
+
+def test_loudness_loss_has_finite_gradients_for_silence():
+    audio = torch.zeros(1, 1, 4096, requires_grad=True)
+    LoudnessLoss(RATE)(audio, torch.zeros(1, 1, 4096)).backward()
+    assert torch.isfinite(audio.grad).all()
+
+
 @pytest.mark.parametrize(("kind", "arguments"), [(BandDiscriminator, (512, 8, 8)), (PeriodDiscriminator, (3, (8, 16)))])
 def test_discriminator_learns_to_tell_noise_from_tones(kind, arguments):
     torch.manual_seed(0)
@@ -115,7 +163,8 @@ def test_each_step_moves_only_its_own_parameters(tiny_config):
     assert all(p.grad is not None for p in discriminators.parameters())
     discriminators.zero_grad()
     discriminators.requires_grad_(False)
-    sum(generator_step(audio, reconstruction, MelLoss(RATE, (512,), (40,), 1e-3), discriminators).values()).backward()
+    spectral_losses = nn.ModuleDict({"mel": MelLoss(RATE, (512,), (40,), 1e-3), "loudness": LoudnessLoss(RATE)})
+    sum(generator_step(audio, reconstruction, spectral_losses, discriminators).values()).backward()
     assert all(p.grad is None for p in discriminators.parameters())
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
 
