@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -126,6 +127,8 @@ def _run(jobs: list[Job], convert: Callable[[Path, Path], None]) -> int:
             tqdm.write(f"q2d2: {job.source}: {error}", file=sys.stderr)
     if failed:
         print(f"q2d2: {failed} of {len(jobs)} files failed", file=sys.stderr)
+    if failed < len(jobs):
+        print(f"wrote {jobs[0].target if len(jobs) == 1 else f'{len(jobs) - failed} files'}")
     return 1 if failed else 0
 
 
@@ -267,6 +270,7 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="q2d2", description="Speech to flat integer tokens, and back.")
+    parser.add_argument("--version", action="version", version=f"q2d2 {version('q2d2-tokenizer')}")
     commands = parser.add_subparsers(dest="command", required=True)
     helps = {
         "encode": "audio files (wav, flac, ogg, opus, mp3; any rate) to token files",

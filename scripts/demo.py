@@ -57,7 +57,10 @@ def main(argv: list[str] | None = None) -> None:
 
     model = Q2D2Model.from_pretrained(args.checkpoint).eval()
     config = model.config
-    audio = read_audio(args.recording, config.sampling_rate)
+    try:
+        audio = read_audio(args.recording, config.sampling_rate)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     input_values = torch.from_numpy(audio).view(1, 1, -1)
     codes = model.encode(input_values).audio_codes
     decoded = model.decode(codes, num_samples=len(audio)).audio_values.flatten().numpy()
@@ -77,10 +80,12 @@ def main(argv: list[str] | None = None) -> None:
     print(f"bit rate         {config.bitrate:.0f} bit/s (16-bit samples: {16 * config.sampling_rate} bit/s)")
     print(f"first tokens     {codes[0, 0, :12].tolist()}")
     print(f"speed            encode {seconds / encode_seconds:.0f}x, decode {seconds / decode_seconds:.0f}x real time")
-    quality = f"STOI {stoi(audio, decoded, config.sampling_rate):.3f}"
-    if importlib.util.find_spec("pesq"):  # part of [eval]: it needs a C compiler
+    quality = "a recording of less than half a second is too short to be rated"
+    if seconds >= 0.5:
+        quality = f"STOI {stoi(audio, decoded, config.sampling_rate):.3f} against the original"
+    if seconds >= 0.5 and importlib.util.find_spec("pesq"):  # part of [eval]: it needs a C compiler
         quality += f", PESQ-WB {pesq_wb(audio, decoded, config.sampling_rate):.2f}"
-    print(f"quality          {quality} against the original")
+    print(f"quality          {quality}")
     print(f"written          {', '.join(sorted(str(path) for path in args.output.iterdir()))}")
 
 

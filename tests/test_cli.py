@@ -49,7 +49,7 @@ def run(capsys: pytest.CaptureFixture, *arguments: object) -> tuple[int, str, st
 
 def test_encode_and_decode_a_folder(folder, checkpoint, tiny_model, tmp_path, capsys):
     tokens, audio = tmp_path / "tokens", tmp_path / "audio"
-    assert run(capsys, "encode", folder, "--output", tokens, "--checkpoint", checkpoint) == (0, "", "")
+    assert run(capsys, "encode", folder, "--output", tokens, "--checkpoint", checkpoint) == (0, "wrote 3 files\n", "")
     assert files_below(tokens) == ["a.q2d2", "b/a.v1.q2d2", "b/c/d.q2d2"]
     assert run(capsys, "decode", tokens, "--output", audio, "--checkpoint", checkpoint)[0] == 0
     assert files_below(audio) == ["a.wav", "b/a.v1.wav", "b/c/d.wav"]
