@@ -1,177 +1,154 @@
-"""Measure a codec on recordings, next to Opus and Codec2 where their programs are installed.
+"""Measure a codec on recordings, next to Opus, Codec2 and folders of audio that other codecs decoded.
 
     python scripts/evaluate_codec.py --data 'speech/librispeech-validation-*.parquet' --output docs/results
+    python scripts/evaluate_codec.py --data speech --clips 100 --metrics all --decoded Mimi=decoded/mimi
 
-Writes evaluation.json (every clip and the summary, with command, commit and versions), evaluation.md (a table) and
-evaluation.png. Opus needs `opusenc` and `opusdec`, Codec2 `c2enc` and `c2dec` (Debian: opus-tools, codec2).
-Our codec is aligned by construction; others are shifted by the lag of largest cross-correlation (at most 100 ms).
+Writes evaluation.json (every clip and the summary, with command, commit and versions), evaluation.md (tables) and
+evaluation.png, and in the folder details, which git ignores: index.html with players, the audio, and rows.jsonl, from
+which an interrupted evaluation goes on, also with more metrics or codecs. Rows are known by checkpoint and samples but
+not by the code of the metrics: --restart measures all again.
+Opus needs `opusenc` and `opusdec`, Codec2 `c2enc` and `c2dec` (Debian: opus-tools, codec2). A folder of decoded audio
+holds one file for each clip, <name of the clip>.wav; --write-clips FOLDER writes the clips under those names.
+EnCodec, DAC and Mimi run from folders with their weights: --transformers Mimi=models/mimi,num_quantizers=8
 """
 
 import argparse
-import importlib.util
 import json
-import shutil
-import subprocess
-import tempfile
-import time
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import soundfile
-import soxr
-import torch
+from eval_clips import clip_ids, load_clip
+from eval_codecs import DecodedFolder, Original, OurCodec, installed_peers
+from eval_memory import measure_memory
+from eval_report import write_page, write_plot, write_table
+from eval_rows import Row, Rows, build_metrics, flat_scores, measure_clip
+from eval_summary import describe_codec, describe_ours, summarize, without_nan
+from eval_transformers import TransformersCodec
 from provenance import describe_run
 from tqdm.auto import tqdm
 
-from q2d2_tokenizer import Q2D2Model, default_checkpoint
+from q2d2_tokenizer import default_checkpoint
 from q2d2_tokenizer.data import AudioCache
-from q2d2_tokenizer.metrics import LogMelDistance, align, entropy_bits, mean_and_interval, pesq_wb, stoi
+from q2d2_tokenizer.metrics import METRICS
+
+ALIGNMENT = (
+    "Q2D2 is aligned by construction; others are shifted by the lag of largest cross-correlation, within 100 ms."
+)
+DEFAULT_METRICS = ["pesq_wb", "pesq_nb", "stoi", "log_mel", "si_sdr"]
 
 
-class OurCodec:
-    """The codec under test."""
-
-    def __init__(self, checkpoint: str):
-        self.model = Q2D2Model.from_pretrained(checkpoint).eval()
-        self.name = f"Q2D2 {self.model.config.bitrate / 1000:.2f} kbit/s"
-        self.codes: list[np.ndarray] = []
-        self.seconds = 0.0
-
-    def __call__(self, audio: np.ndarray, sampling_rate: int) -> np.ndarray:
-        start = time.perf_counter()
-        output = self.model(torch.from_numpy(audio).view(1, 1, -1))
-        self.seconds += time.perf_counter() - start
-        self.codes.append(output.audio_codes.flatten().numpy())
-        return output.audio_values.flatten().numpy()
-
-
-class Opus:
-    """Opus at its lowest rate, 6 kbit/s."""
-
-    name = "Opus 6 kbit/s"
-    programs = ("opusenc", "opusdec")
-
-    def __call__(self, audio: np.ndarray, sampling_rate: int) -> np.ndarray:
-        with tempfile.TemporaryDirectory() as folder:
-            wav, opus, out = (f"{folder}/{name}" for name in ("in.wav", "a.opus", "out.wav"))
-            soundfile.write(wav, audio, sampling_rate)
-            _call("opusenc", "--quiet", "--bitrate", "6", "--speech", wav, opus)
-            _call("opusdec", "--quiet", "--rate", str(sampling_rate), opus, out)
-            return soundfile.read(out, dtype="float32")[0]
-
-
-class Codec2:
-    """Codec2 at 1.2 kbit/s; 8 kHz."""
-
-    name = "Codec2 1.2 kbit/s"
-    programs = ("c2enc", "c2dec")
-
-    def __call__(self, audio: np.ndarray, sampling_rate: int) -> np.ndarray:
-        with tempfile.TemporaryDirectory() as folder:
-            raw, bits, out = (f"{folder}/{name}" for name in ("in.raw", "a.bit", "out.raw"))
-            (soxr.resample(audio, sampling_rate, 8000).clip(-1, 1) * 32767).astype("<i2").tofile(raw)
-            _call("c2enc", "1200", raw, bits)
-            _call("c2dec", "1200", bits, out)
-            return soxr.resample(np.fromfile(out, "<i2").astype(np.float32) / 32768, 8000, sampling_rate)
-
-
-def _call(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True)
-
-
-def evaluate(codecs: list, clips: AudioCache, indices: list[int]) -> dict[str, list[dict[str, float]]]:
-    """Metrics of every clip by name of the codec."""
-    rate = clips.sampling_rate
-    mel = LogMelDistance(rate)
-    rows: dict[str, list[dict[str, float]]] = {codec.name: [] for codec in codecs}
-    for index in tqdm(indices, desc="clips", disable=None):
-        audio = clips[index].astype(np.float32) / 32768
-        for codec in codecs:
-            decoded = codec(audio, rate)
-            if not isinstance(codec, OurCodec):
-                decoded = align(audio, decoded, rate // 10)
-            scores = {"pesq_wb": pesq_wb(audio, decoded, rate), "stoi": stoi(audio, decoded, rate)}
-            rows[codec.name].append(scores | {"log_mel": mel(audio, decoded)})
-    return rows
-
-
-def summarize(rows: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Mean, interval and n of every metric by codec."""
-    return {
-        name: {metric: mean_and_interval([row[metric] for row in values]) for metric in values[0]}
-        for name, values in rows.items()
-    }
-
-
-def write_table(path: Path, result: dict) -> None:
-    """The summary as Markdown."""
-    metrics = list(next(iter(result["summary"].values())))
-    lines = ["| codec | n | " + " | ".join(metrics) + " |", "|---" * (len(metrics) + 2) + "|"]
-    for name, summary in result["summary"].items():
-        cells = [f"{s['mean']:.3f} ± {s['interval']:.3f}" for s in summary.values()]
-        lines.append(f"| {name} | {summary['stoi']['n']} | " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        "Mean ± half-width of the 95 % interval. " + ", ".join(f"{k}: {v}" for k, v in result["ours"].items()),
-    ]
-    lines += ["", f"Written by `{result['run']['command']}` at commit {result['run']['commit']}."]
-    path.write_text("\n".join(lines) + "\n")
-
-
-def write_plot(path: Path, summary: dict) -> None:
-    """One bar chart with intervals for every metric."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    metrics = list(next(iter(summary.values())))
-    figure, axes = plt.subplots(1, len(metrics), figsize=(4 * len(metrics), 3), layout="constrained")
-    for axis, metric in zip(axes, metrics, strict=True):
-        values = [scores[metric] for scores in summary.values()]
-        axis.barh(list(summary), [v["mean"] for v in values], xerr=[v["interval"] for v in values])
-        axis.set_title(metric)
-        axis.invert_yaxis()
-    figure.savefig(path, dpi=120)
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Parse the arguments, measure and write the results."""
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    """The arguments, checked as far as that needs no audio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default=default_checkpoint(), help="folder; the bundled one if left out")
     parser.add_argument("--data", nargs="+", required=True, help="Parquet or audio files, folders or globs")
     parser.add_argument("--output", type=Path, default=Path("runs/evaluation"), help="folder for the results")
     parser.add_argument("--cache", default="runs/cache", help="folder for decoded audio")
     parser.add_argument("--clips", type=int, help="at most that many, evenly spread; all if left out")
-    parser.add_argument("--no-peers", action="store_true", help="measure our codec only")
+    parser.add_argument("--no-peers", action="store_true", help="leave out Opus and Codec2")
+    parser.add_argument("--decoded", nargs="+", default=[], metavar="NAME=FOLDER", help="output of other codecs")
+    parser.add_argument("--transformers", nargs="+", default=[], metavar="NAME=FOLDER", help="EnCodec, DAC or Mimi")
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        default=DEFAULT_METRICS,
+        choices=[*METRICS, "all"],
+        metavar="METRIC",
+        help=f"of {', '.join(METRICS)}, or all; {' '.join(DEFAULT_METRICS)} if left out",
+    )
+    parser.add_argument("--listen", type=int, default=3, help="clips on the page with players")
+    parser.add_argument("--write-clips", type=Path, metavar="FOLDER", help="write the clips as wav files and stop")
+    parser.add_argument("--restart", action="store_true", help="forget the rows of earlier runs")
     args = parser.parse_args(argv)
+    if "all" in args.metrics:
+        args.metrics = list(METRICS)
+    args.decoded = dict(item.partition("=")[::2] for item in args.decoded)
+    args.transformers = dict(item.partition("=")[::2] for item in args.transformers)
+    for name in () if args.write_clips else args.metrics:
+        if METRICS[name].missing():
+            modules, install = ", ".join(METRICS[name].missing()), METRICS[name].install
+            parser.error(f"the metric {name} needs {modules}, which is not installed: pip install {install}")
+    for name, folder in args.decoded.items():
+        if not Path(folder or "?").is_dir():
+            parser.error(f"--decoded takes NAME=FOLDER, and {folder!r} of {name!r} is not a folder")
+    return args
 
-    for package in ("pesq", "pystoi", "matplotlib"):
-        if importlib.util.find_spec(package) is None:
-            parser.error(f"the package {package} is missing: pip install 'q2d2-tokenizer[eval]'")
+
+def evaluate(codecs: list, clips: AudioCache, ids: list[str], indices: list[int], args: argparse.Namespace) -> dict:
+    """Rows of every clip by name of the codec; those that rows.jsonl holds are not measured again."""
+    details = args.output / "details"
+    rows = Rows(details / "rows.jsonl")
+    metrics = build_metrics(args.metrics, clips.sampling_rate)
+    listen = {indices[i * len(indices) // args.listen] for i in range(args.listen)} if args.listen else set()
+    measured: dict[str, list[Row]] = {codec.name: [] for codec in codecs}
+    with tqdm(total=len(indices) * len(codecs), desc="clips x codecs", disable=None) as bar:
+        for index in indices:
+            clip = load_clip(clips, ids, index)
+            for codec in codecs:
+                audio = details / "audio" if index in listen else None
+                row = measure_clip(codec, clip, metrics, rows, audio)
+                chosen = {name: row["scores"][name] for name in metrics if name in row["scores"]}
+                measured[codec.name].append(row | {"scores": chosen, "listen": index in listen})
+                bar.update()
+    return measured
+
+
+def prepare_output(folder: Path, restart: bool) -> None:
+    """The folder of the results, and in it the one that git ignores."""
+    (folder / "details" / "audio").mkdir(parents=True, exist_ok=True)
+    (folder / "details" / ".gitignore").write_text("*\n")
+    if restart:
+        (folder / "details" / "rows.jsonl").unlink(missing_ok=True)
+
+
+def write_results(folder: Path, result: dict[str, Any], measured: dict[str, list[Row]]) -> None:
+    """All files of the results."""
+    (folder / "evaluation.json").write_text(json.dumps(without_nan(result), indent=1) + "\n")
+    write_table(folder / "evaluation.md", result)
+    write_plot(folder / "evaluation.png", result)
+    listen = [list(rows) for rows in zip(*measured.values(), strict=True) if rows[0]["listen"]]
+    details = folder / "details"
+    write_page(details / "index.html", result, folder / "evaluation.png", details / "audio", listen)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse the arguments, measure and write the results."""
+    args = parse_arguments(argv)
     ours = OurCodec(args.checkpoint)
     clips = AudioCache(args.data, args.cache, ours.model.config.sampling_rate)
-    peers = [peer() for peer in (Opus, Codec2) if not args.no_peers and all(map(shutil.which, peer.programs))]
-    rows = evaluate([ours, *peers], clips, clips.spread(args.clips))
-    codes = np.concatenate(ours.codes)
-    speech_seconds = len(codes) / ours.model.config.frame_rate
+    ids, indices = clip_ids(args.data), clips.spread(args.clips)
+    if args.write_clips:
+        args.write_clips.mkdir(parents=True, exist_ok=True)
+        for clip in (load_clip(clips, ids, index) for index in indices):
+            soundfile.write(args.write_clips / f"{clip.id}.wav", clip.audio, clip.sampling_rate)
+        return
+    codecs = [ours, *([] if args.no_peers else installed_peers())]
+    codecs += [DecodedFolder(name, folder, [ids[i] for i in indices]) for name, folder in args.decoded.items()]
+    codecs += [TransformersCodec(name, spec) for name, spec in args.transformers.items()]
+    if len({codec.name for codec in codecs}) < len(codecs):
+        raise ValueError(f"codecs must have different names, got {[codec.name for codec in codecs]}")
+    if any(not METRICS[name].needs_reference for name in args.metrics):
+        codecs.append(Original())
+    prepare_output(args.output, args.restart)
+    measured = evaluate(codecs, clips, ids, indices, args)
+    own = describe_ours(ours, measured[ours.name], measure_memory(args.checkpoint, seconds=10.0))
+    described = {codec.name: describe_codec(measured[codec.name], codec.bitrate) for codec in codecs}
+    described[ours.name]["entropy_bps"] = own["usage"]["entropy_bits"] * ours.model.config.frame_rate
     result = {
         "run": describe_run(),
-        "ours": {
-            "fingerprint": ours.model.fingerprint(),
-            "tokens": len(codes),
-            "codes used": f"{len(np.unique(codes))} of {ours.model.config.codebook_size}",
-            "entropy of codes (bits)": round(entropy_bits(codes), 3),
-            "nominal bits per code": round(ours.model.config.bits_per_code, 3),
-            "speed (x real time, both ways)": round(speech_seconds / ours.seconds, 1),
+        "alignment": ALIGNMENT,
+        "data": {
+            "sources": args.data,
+            "clips": len(indices),
+            "seconds": sum(len(clips[i]) for i in indices) / clips.sampling_rate,
         },
-        "summary": summarize(rows),
-        "clips": rows,
+        "ours": own,
+        "codecs": described,
+        "summary": {name: summarize(rows) for name, rows in measured.items()},
+        "clips": {name: [{"clip": row["clip"], **flat_scores(row)} for row in rows] for name, rows in measured.items()},
     }
-    args.output.mkdir(parents=True, exist_ok=True)
-    (args.output / "evaluation.json").write_text(json.dumps(result, indent=1))
-    write_table(args.output / "evaluation.md", result)
-    write_plot(args.output / "evaluation.png", result["summary"])
+    write_results(args.output, result, measured)
     print((args.output / "evaluation.md").read_text())
 
 

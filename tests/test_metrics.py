@@ -1,13 +1,37 @@
 """Metrics on pairs whose value is known, and summaries."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
 
-from q2d2_tokenizer.metrics import LogMelDistance, align, entropy_bits, mean_and_interval, pesq_wb, stoi
+from q2d2_tokenizer.metrics import (
+    LOWER_IS_BETTER,
+    METRICS,
+    LogMelDistance,
+    Metric,
+    PitchAgreement,
+    align,
+    entropy_bits,
+    mean_and_interval,
+    pesq_nb,
+    pesq_wb,
+    si_sdr,
+    stoi,
+    usage,
+)
 
 RATE = 24000
+SLOW = {"dnsmos"}  # its first call compiles for many seconds
+
+
+def installed(name: str) -> Metric:
+    """The metric, or a skipped test if a package of it is missing."""
+    missing = METRICS[name].missing()
+    if missing:
+        pytest.skip(f"{name} needs {missing}")
+    return METRICS[name]
 
 
 @pytest.fixture
@@ -18,6 +42,12 @@ def noise() -> np.ndarray:
     return (0.1 * envelope * rng.standard_normal(3 * RATE)).astype(np.float32)
 
 
+def tone(frequency_hz: float, seconds: float = 1.0) -> np.ndarray:
+    """Ten harmonics (N,) of a fundamental."""
+    time = np.arange(round(seconds * RATE)) / RATE
+    return (0.05 * sum(np.sin(2 * np.pi * k * frequency_hz * time) for k in range(1, 11))).astype(np.float32)
+
+
 def test_stoi_is_one_for_equal_audio_and_falls_with_noise(noise):
     pytest.importorskip("pystoi")
     rng = np.random.default_rng(1)
@@ -26,16 +56,91 @@ def test_stoi_is_one_for_equal_audio_and_falls_with_noise(noise):
     assert values[0] > values[1] > values[2]
 
 
-def test_pesq_of_silence_is_nan_and_of_equal_audio_the_maximum(noise):
+@pytest.mark.filterwarnings("ignore:Not enough STFT frames")
+def test_stoi_of_too_little_speech_is_nan(noise):
+    pytest.importorskip("pystoi")
+    assert math.isnan(stoi(noise[:2000], noise[:2000], RATE))
+
+
+@pytest.mark.parametrize("pesq", [pesq_wb, pesq_nb])
+def test_pesq_of_silence_is_nan_and_of_equal_audio_the_maximum(noise, pesq):
     pytest.importorskip("pesq")
-    assert math.isnan(pesq_wb(np.zeros(RATE, np.float32), np.zeros(RATE, np.float32), RATE))
-    assert pesq_wb(noise, noise, RATE) > 4.5
+    assert math.isnan(pesq(np.zeros(RATE, np.float32), np.zeros(RATE, np.float32), RATE))
+    assert math.isnan(pesq(noise[:1000], noise[:1000], RATE))
+    assert pesq(noise, noise, RATE) > 4.5
 
 
 def test_log_mel_distance_of_half_the_amplitude_is_log_two(noise):
     distance = LogMelDistance(RATE)
     assert distance(noise, noise) == 0
     assert distance(noise, 0.5 * noise) == pytest.approx(math.log(2), rel=0.02)
+
+
+@pytest.mark.parametrize("ratio_db", [-20.0, 0.0, 7.0])
+def test_si_sdr_of_orthogonal_noise_is_the_ratio_of_energies(ratio_db):
+    time = np.arange(RATE) / RATE
+    signal, error = np.sin(2 * np.pi * 100 * time), np.sin(2 * np.pi * 150 * time)  # equal energy, no mean
+    mixed = signal + 10 ** (-ratio_db / 20) * error
+    for gain, offset in ((1.0, 0.0), (-0.3, 0.1)):
+        assert si_sdr(signal, gain * mixed + offset) == pytest.approx(ratio_db, abs=1e-6)
+
+
+def test_si_sdr_is_finite_for_equal_audio_and_nan_for_silence(noise):
+    silence = np.zeros_like(noise)
+    assert si_sdr(noise, noise) == pytest.approx(100.0, abs=0.1)
+    assert math.isnan(si_sdr(noise, silence)) and math.isnan(si_sdr(silence, noise))
+
+
+def test_pitch_of_tones(noise):
+    pytest.importorskip("librosa")
+    agreement = PitchAgreement(RATE)
+    first = tone(150.0)
+    same = agreement(first, first.copy())
+    assert same == {"f0_error_cents": 0.0, "voicing_f1": 1.0}
+    higher = agreement(first, tone(150.0 * 2 ** (1 / 12)))  # a semitone
+    assert higher["f0_error_cents"] == pytest.approx(100.0, abs=10.0)
+    silence = np.zeros_like(first)
+    assert agreement(first, silence)["voicing_f1"] == 0 and math.isnan(agreement(first, silence)["f0_error_cents"])
+    assert math.isnan(agreement(silence, silence)["voicing_f1"])
+
+
+def test_half_of_the_voiced_frames_give_an_f1_of_two_thirds():
+    pytest.importorskip("librosa")
+    whole = tone(120.0, 2.0)
+    half = np.where(np.arange(len(whole)) < RATE, whole, 0).astype(np.float32)
+    assert PitchAgreement(RATE)(whole, half)["voicing_f1"] == pytest.approx(2 / 3, abs=0.05)
+
+
+def as_dict(name: str, value: float | dict[str, float]) -> dict[str, float]:
+    """Scores by name."""
+    return value if isinstance(value, dict) else {name: value}
+
+
+@pytest.mark.parametrize("name", sorted(set(METRICS) - SLOW - {"f0"}))
+def test_noise_makes_every_metric_worse(name, speech_like):
+    """Speech-like audio against itself scores better than with noise as loud as it."""
+    speech = speech_like(4 * RATE, seed=3)
+    noisy = (speech + 0.1 * np.random.default_rng(0).standard_normal(len(speech))).astype(np.float32)
+    measure = installed(name).build(RATE)
+    clean, worse = (as_dict(name, measure(speech, audio)) for audio in (speech, noisy))
+    for score in clean:
+        assert (clean[score] < worse[score]) == (score in LOWER_IS_BETTER), score
+
+
+def test_speaker_similarity_is_one_for_equal_audio_and_nan_for_silence(speech_like):
+    similarity = installed("speaker").build(RATE)
+    speech = speech_like(3 * RATE)
+    assert similarity(speech, speech) == pytest.approx(1.0, abs=1e-4)
+    assert math.isnan(similarity(speech, np.zeros_like(speech)))
+
+
+def test_distillmos_leaves_no_stand_in_behind(capsys):
+    installed("distillmos").build(RATE)
+    assert "torchaudio" not in sys.modules and capsys.readouterr().out == ""
+
+
+def test_a_missing_module_is_named():
+    assert Metric(LogMelDistance, ("numpy", "no_such_module")).missing() == ["no_such_module"]
 
 
 @pytest.mark.parametrize("shift", [-300, 0, 517])
@@ -55,3 +160,13 @@ def test_mean_and_interval_leave_out_nan():
 
 def test_entropy_of_a_known_histogram():
     assert entropy_bits(np.array([0, 0, 1, 2])) == pytest.approx(1.5)
+
+
+def test_usage_of_a_uniform_code():
+    used = usage(np.tile(np.arange(12), 5), 48)
+    assert used == {
+        "size": 48,
+        "used": 12,
+        "entropy_bits": pytest.approx(math.log2(12)),
+        "perplexity": pytest.approx(12),
+    }

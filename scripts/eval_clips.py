@@ -1,0 +1,52 @@
+"""Recordings with names, for `evaluate_codec.py`."""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from q2d2_tokenizer.data import AudioCache, expand_sources
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A recording: its name, samples (N,) float32 and rate in Hz."""
+
+    id: str
+    audio: np.ndarray
+    sampling_rate: int
+
+    @property
+    def digest(self) -> str:
+        """Hex digits that identify the samples."""
+        return hashlib.sha256(self.audio.tobytes()).hexdigest()[:12]
+
+
+def clip_ids(sources: list[str]) -> list[str]:
+    """Names of all recordings, in the order of `AudioCache`, usable as file names and all different.
+
+    The column `id` of a Parquet file, or its stem and the row; the stem of an audio file.
+    """
+    names: list[str] = []
+    for file in expand_sources(sources):
+        if file.suffix.lower() != ".parquet":
+            names.append(file.stem)
+            continue
+        import pyarrow.parquet
+
+        table = pyarrow.parquet.ParquetFile(file)
+        if "id" in table.schema_arrow.names:
+            names += [str(value) for value in table.read(columns=["id"]).column("id").to_pylist()]
+        else:
+            names += [f"{file.stem}-{row:05d}" for row in range(table.metadata.num_rows)]
+    seen: Counter[str] = Counter()
+    for i, name in enumerate(names):
+        seen[name] += 1
+        names[i] = (name if seen[name] == 1 else f"{name}-{seen[name]}").replace("/", "-")
+    return names
+
+
+def load_clip(clips: AudioCache, ids: list[str], index: int) -> Clip:
+    """Clip of that number."""
+    return Clip(ids[index], clips[index].astype(np.float32) / 32768, clips.sampling_rate)
