@@ -1,0 +1,185 @@
+"""Which id means what: specials, text pieces, then audio codes, saved next to the weights as JSON.
+
+| ids | meaning |
+|---|---|
+| 0 .. 3 | `<pad>`, `<bos>`, `<eos>`, `<audio>` |
+| 4 .. 4 + text_size - 1 | pieces of the text tokenizer |
+| 4 + text_size .. vocab_size - 1 | codes of the codec |
+
+A sequence is `<bos> text <audio> codes <eos>`, or `<bos> <audio> codes <eos>` for speech without text.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SPECIALS = ("<pad>", "<bos>", "<eos>", "<audio>")
+PAD, BOS, EOS, AUDIO = range(len(SPECIALS))
+LAYOUT_FILE = "layout.json"
+_FORMAT = "q2d2-lm-layout"
+_VERSION = 1
+
+Ids = TypeVar("Ids", np.ndarray, Tensor)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Vocabulary of a language model on the tokens of one codec.
+
+    Args:
+        codebook_size: Of the codec.
+        sampling_rate: Of the codec, in Hz.
+        codec_fingerprint: Of the codec; tokens of another one are refused.
+        text_size: Pieces of the text tokenizer; zero for a model of speech alone.
+        text_fingerprint: Of the text tokenizer; empty for a model of speech alone.
+
+    Raises:
+        ValueError: If a size is out of range or a fingerprint is missing.
+    """
+
+    codebook_size: int
+    sampling_rate: int
+    codec_fingerprint: str
+    text_size: int = 0
+    text_fingerprint: str = ""
+
+    def __post_init__(self):
+        if self.codebook_size < 1 or self.sampling_rate < 1 or self.text_size < 0:
+            raise ValueError(
+                "codebook_size and sampling_rate must be at least 1 and text_size at least 0, got "
+                f"{self.codebook_size}, {self.sampling_rate} and {self.text_size}"
+            )
+        if not self.codec_fingerprint:
+            raise ValueError("codec_fingerprint is empty; take it from the token data set")
+        if bool(self.text_size) != bool(self.text_fingerprint):
+            raise ValueError("text_size and text_fingerprint must be given together")
+
+    @property
+    def text_offset(self) -> int:
+        """Id of the first text piece."""
+        return len(SPECIALS)
+
+    @property
+    def audio_offset(self) -> int:
+        """Id of the first audio code."""
+        return self.text_offset + self.text_size
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids."""
+        return self.audio_offset + self.codebook_size
+
+    def codes_to_ids(self, codes: Ids) -> Ids:
+        """Ids (...) int64 of codes (...) of the codec.
+
+        Raises:
+            ValueError: If they are no integers within 0 and `codebook_size - 1`.
+        """
+        return _checked(codes, 0, self.codebook_size, "audio codes") + self.audio_offset
+
+    def ids_to_codes(self, ids: Ids) -> Ids:
+        """Codes (...) int64 of ids (...) of audio codes.
+
+        Raises:
+            ValueError: If one is a special, a text piece, or no id of this vocabulary.
+        """
+        return _checked(ids, self.audio_offset, self.vocab_size, "ids of audio codes") - self.audio_offset
+
+    def pieces_to_ids(self, pieces: Ids) -> Ids:
+        """Ids (...) int64 of text pieces (...).
+
+        Raises:
+            ValueError: If they are no integers within 0 and `text_size - 1`.
+        """
+        return _checked(pieces, 0, self.text_size, "text pieces") + self.text_offset
+
+    def ids_to_pieces(self, ids: Ids) -> Ids:
+        """Text pieces (...) int64 of ids (...) of text.
+
+        Raises:
+            ValueError: If one is a special, an audio code, or no id of this vocabulary.
+        """
+        return _checked(ids, self.text_offset, self.audio_offset, "ids of text pieces") - self.text_offset
+
+    def prompt(self, pieces: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """Ids (S,) int64 of `<bos> text <audio> codes`, all that comes before the end.
+
+        Args:
+            pieces: Text pieces (n,); none for speech without text.
+            codes: Audio codes (T,); none for speech from its beginning.
+        """
+        return np.concatenate([[BOS], self.pieces_to_ids(pieces), [AUDIO], self.codes_to_ids(codes)])
+
+    def check_codec(self, fingerprint: str) -> None:
+        """Refuse the tokens of another codec.
+
+        Raises:
+            ValueError: If the fingerprint is another one; names both.
+        """
+        if fingerprint != self.codec_fingerprint:
+            raise ValueError(
+                f"these tokens are of codec {fingerprint!r}, the language model is for codec "
+                f"{self.codec_fingerprint!r}; encode the audio with that codec"
+            )
+
+    def check_text(self, fingerprint: str) -> None:
+        """Refuse another text tokenizer.
+
+        Raises:
+            ValueError: If the fingerprint is another one; names both.
+        """
+        if fingerprint != self.text_fingerprint:
+            raise ValueError(
+                f"this text tokenizer is {fingerprint!r}, the language model is for {self.text_fingerprint!r}; "
+                "use the one saved with the model"
+            )
+
+    def save(self, folder: str | Path) -> None:
+        """Write `layout.json` into a folder."""
+        content = {"format": _FORMAT, "format_version": _VERSION, "specials": SPECIALS, **asdict(self)}
+        (Path(folder) / LAYOUT_FILE).write_text(json.dumps(content, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: str | Path, codec_fingerprint: str | None = None) -> "Layout":
+        """Read `layout.json` of a folder.
+
+        Args:
+            folder: Of a saved language model.
+            codec_fingerprint: Of the codec it is to be used with; not checked if it is None.
+
+        Raises:
+            ValueError: If the file is no layout, of another version, or for another codec.
+        """
+        path = Path(folder) / LAYOUT_FILE
+        try:
+            content = json.loads(path.read_text())
+            found = content.pop("format"), content.pop("format_version"), tuple(content.pop("specials"))
+            if found != (_FORMAT, _VERSION, SPECIALS):
+                raise ValueError(f"expected {(_FORMAT, _VERSION, SPECIALS)}, got {found}")
+            layout = cls(**content)
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path} is not a layout this program reads: {error}") from error
+        if codec_fingerprint is not None:
+            layout.check_codec(codec_fingerprint)
+        return layout
+
+
+def _checked(values: Ids, first: int, stop: int, name: str) -> Ids:
+    """The values as int64, if all are integers within `first` and `stop - 1`."""
+    if isinstance(values, Tensor):
+        integral = not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
+        wide = values.long()
+    else:
+        integral = np.issubdtype(values.dtype, np.integer) or not values.size  # an empty list makes a float array
+        wide = values.astype(np.int64)
+    if not integral:
+        raise ValueError(f"{name} must be integers, got {values.dtype}")
+    wrong = wide[(wide < first) | (wide >= stop)]
+    if len(wrong):
+        raise ValueError(f"{name} must be within {first} and {stop - 1}, got {int(wrong[0])}")
+    return wide

@@ -1,0 +1,177 @@
+"""Text for a language model: normalisation to a small alphabet, then pieces of sentencepiece."""
+
+import hashlib
+import io
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from .numbers import numbers_to_words
+
+ALPHABET = "abcdefghijklmnopqrstuvwxyz' .,?!"
+TEXT_FILE = "text.model"
+_ABBREVIATIONS = {
+    "mr": "mister",
+    "mrs": "missus",
+    "ms": "miz",
+    "dr": "doctor",
+    "st": "saint",
+    "prof": "professor",
+    "capt": "captain",
+    "col": "colonel",
+    "gen": "general",
+    "lieut": "lieutenant",
+    "lt": "lieutenant",
+    "sgt": "sergeant",
+    "rev": "reverend",
+    "hon": "honorable",
+    "jr": "junior",
+    "sr": "senior",
+    "etc": "et cetera",
+    "vs": "versus",
+    "approx": "approximately",
+    "e.g": "for example",
+    "i.e": "that is",
+}
+_SYMBOLS = {"&": "and", "%": "percent", "+": "plus", "=": "equals", "@": "at", "°": "degrees"}
+# What Unicode does not decompose, or not as it is read. Casefold has made ss of the sharp s.
+_LETTERS = str.maketrans(
+    {"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "’": "'", "‘": "'"}
+    | {"½": " one half ", "¼": " one quarter ", "¾": " three quarters "}
+)
+_ABBREVIATION = re.compile(rf"\b({'|'.join(map(re.escape, _ABBREVIATIONS))})\.")
+_RULES = (
+    (re.compile(r"\bno\.\s?(?=\d)"), "number "),
+    (_ABBREVIATION, lambda match: _ABBREVIATIONS[match[1]]),
+    (re.compile(r"\b((?:[a-z]\.){2,})"), lambda match: match[1].replace(".", " ")),
+    (re.compile(f"[{re.escape(''.join(_SYMBOLS))}]"), lambda match: f" {_SYMBOLS[match[0]]} "),
+)
+_LAST_RULES = (
+    (re.compile(r"\s-+\s|--+|[–—;:]"), ", "),
+    (re.compile(r"(?<![a-z])'|'(?![a-z])"), " "),  # quotation marks
+    (re.compile(f"[^{re.escape(ALPHABET)}]"), " "),
+    (re.compile(r"\s+"), " "),
+    (re.compile(r" (?=[.,?!])"), ""),
+    (re.compile(r"([.,?!])[.,?!]+"), r"\1"),
+    (re.compile(r"([.,?!])(?=[a-z])"), r"\1 "),
+    (re.compile(r"^[ .,?!]+"), ""),
+)
+
+
+def normalize_text(text: str) -> str:
+    """English text in the letters a to z, apostrophe, space and `.,?!`.
+
+    In this order:
+
+    1. lower case; compatibility forms and accents taken apart, accents dropped ("Café" -> "cafe");
+    2. abbreviations with a full stop become words ("Dr." -> "doctor"), single letters with full stops stand alone
+       ("U.S." -> "u s"), `& % + = @ °` become words; capitals without full stops are words like others;
+    3. numbers become words, see `numbers_to_words`;
+    4. dashes, colons and semicolons become commas; hyphens, quotation marks, brackets and slashes become spaces;
+    5. whatever else is not in the alphabet becomes a space: other scripts and emoji are dropped;
+    6. repeated spaces and punctuation marks become one.
+
+    Returns:
+        The text; empty if nothing of it can be read.
+    """
+    text = unicodedata.normalize("NFKD", text.casefold().translate(_LETTERS))
+    text = "".join(character for character in text if not unicodedata.combining(character))
+    for pattern, replacement in _RULES:
+        text = pattern.sub(replacement, text)
+    text = numbers_to_words(text)
+    for pattern, replacement in _LAST_RULES:
+        text = pattern.sub(replacement, text)
+    return text.strip()
+
+
+class TextTokenizer:
+    """Normalised text to pieces and back, by sentencepiece.
+
+    Args:
+        model: Content of a sentencepiece model file, as `train_text_tokenizer` makes it.
+
+    Raises:
+        ImportError: If sentencepiece is missing.
+        ValueError: If this is no sentencepiece model.
+    """
+
+    def __init__(self, model: bytes):
+        self.model = model
+        try:
+            self._processor = _sentencepiece().SentencePieceProcessor(model_proto=model)
+        except RuntimeError as error:
+            raise ValueError(f"not a sentencepiece model: {error}") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> "TextTokenizer":
+        """Read a model file, or `text.model` of a folder."""
+        path = Path(path)
+        return cls((path / TEXT_FILE if path.is_dir() else path).read_bytes())
+
+    def save(self, folder: str | Path) -> None:
+        """Write `text.model` into a folder."""
+        (Path(folder) / TEXT_FILE).write_bytes(self.model)
+
+    @property
+    def size(self) -> int:
+        """Number of pieces."""
+        return self._processor.get_piece_size()
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the model file."""
+        return hashlib.sha256(self.model).hexdigest()[:16]
+
+    def encode(self, text: str) -> np.ndarray:
+        """Pieces (n,) int64 of a text of any kind; none if nothing is left after normalisation."""
+        return np.array(self._processor.encode(normalize_text(text)), dtype=np.int64)
+
+    def decode(self, pieces: np.ndarray) -> str:
+        """Normalised text of pieces (n,)."""
+        return self._processor.decode([int(piece) for piece in pieces])
+
+
+def train_text_tokenizer(texts: Iterable[str], size: int) -> TextTokenizer:
+    """Fit a text tokenizer to texts; every letter of the alphabet gets a piece, so that no text is unknown to it.
+
+    Args:
+        texts: Of any kind; they are normalised.
+        size: Number of pieces, at most; less if the texts do not give that many.
+
+    Raises:
+        ImportError: If sentencepiece is missing.
+        ValueError: If no text is left after normalisation, or `size` does not hold the alphabet.
+    """
+    sentences = [sentence for sentence in map(normalize_text, texts) if sentence]
+    if not sentences:
+        raise ValueError("no text to train on: nothing is left after normalisation")
+    if size < len(ALPHABET) + 1:
+        raise ValueError(f"size must be at least {len(ALPHABET) + 1}, the alphabet and 'unknown', got {size}")
+    out = io.BytesIO()
+    _sentencepiece().SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences),
+        model_writer=out,
+        vocab_size=size,
+        hard_vocab_limit=False,
+        required_chars=ALPHABET.replace(" ", ""),
+        character_coverage=1.0,
+        normalization_rule_name="identity",
+        unk_id=0,
+        bos_id=-1,  # the layout of the language model has its own specials
+        eos_id=-1,
+        pad_id=-1,
+        num_threads=1,
+        minloglevel=2,
+    )
+    return TextTokenizer(out.getvalue())
+
+
+def _sentencepiece():
+    try:
+        import sentencepiece
+    except ImportError as error:
+        raise ImportError("text needs sentencepiece: pip install q2d2-tokenizer[train]") from error
+    return sentencepiece

@@ -1,0 +1,93 @@
+"""Vocabulary layout: ids and codes, refusals, the file; and the shape of the code of `lm`."""
+
+import ast
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import lm
+from lm.layout import AUDIO, BOS, LAYOUT_FILE, SPECIALS, Layout
+
+FILES = sorted(Path(lm.__file__).parent.glob("*.py"))
+
+
+@pytest.fixture
+def layout() -> Layout:
+    """Ten codes after four specials and seven text pieces."""
+    return Layout(codebook_size=10, sampling_rate=24000, codec_fingerprint="codec-a", text_size=7, text_fingerprint="t")
+
+
+def test_every_id_means_one_thing(layout):
+    codes = layout.codes_to_ids(np.arange(10, dtype=np.uint8))
+    pieces = layout.pieces_to_ids(np.arange(7))
+    assert sorted([*range(len(SPECIALS)), *pieces, *codes]) == list(range(layout.vocab_size))
+
+
+@pytest.mark.parametrize("make", [np.array, torch.tensor])
+def test_codes_and_pieces_come_back(layout, make):
+    codes = make([[0, 9], [3, 4]])
+    assert (layout.ids_to_codes(layout.codes_to_ids(codes)) == codes).all()
+    assert (layout.ids_to_pieces(layout.pieces_to_ids(make([0, 6]))) == make([0, 6])).all()
+
+
+def test_small_integers_do_not_overflow():
+    wide = Layout(codebook_size=256, sampling_rate=24000, codec_fingerprint="a")
+    assert wide.codes_to_ids(np.array([255], dtype=np.uint8))[0] == 259
+    assert wide.codes_to_ids(torch.tensor([255], dtype=torch.uint8))[0] == 259
+
+
+@pytest.mark.parametrize("values", [np.array([10]), np.array([-1]), np.array([0.0]), torch.tensor([10])])
+def test_codes_out_of_range_are_refused(layout, values):
+    with pytest.raises(ValueError, match="audio codes must be"):
+        layout.codes_to_ids(values)
+
+
+@pytest.mark.parametrize("wrong", [AUDIO, 4, 10, 21])  # special, first and last text piece, beyond the end
+def test_only_ids_of_audio_codes_become_codes(layout, wrong):
+    with pytest.raises(ValueError, match=f"within 11 and 20, got {wrong}"):
+        layout.ids_to_codes(torch.tensor([11, wrong]))
+
+
+def test_prompt(layout):
+    assert layout.prompt(np.array([1]), np.array([0, 2])).tolist() == [BOS, 5, AUDIO, 11, 13]
+    assert layout.prompt(np.array([]), np.array([])).tolist() == [BOS, AUDIO]
+
+
+def test_file_round_trip_and_another_codec(layout, tmp_path):
+    layout.save(tmp_path)
+    assert Layout.load(tmp_path, "codec-a") == layout
+    with pytest.raises(ValueError, match="'codec-b'.*'codec-a'"):
+        Layout.load(tmp_path, "codec-b")
+
+
+@pytest.mark.parametrize(
+    "change", [{"format": "x"}, {"format_version": 2}, {"specials": ["<pad>"]}, {"more": 1}, {"codebook_size": 0}]
+)
+def test_files_of_another_kind_are_refused(layout, tmp_path, change):
+    layout.save(tmp_path)
+    path = tmp_path / LAYOUT_FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match="not a layout this program reads"):
+        Layout.load(tmp_path)
+
+
+def test_text_size_and_fingerprint_go_together():
+    with pytest.raises(ValueError, match="together"):
+        Layout(codebook_size=10, sampling_rate=24000, codec_fingerprint="a", text_size=7)
+    with pytest.raises(ValueError, match="codec_fingerprint is empty"):
+        Layout(codebook_size=10, sampling_rate=24000, codec_fingerprint="")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_files_are_short_and_documented(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            assert isinstance(node, ast.ClassDef) or node.end_lineno - node.lineno <= 60, f"{node.name} is too long"
+            assert node.name.startswith("_") or ast.get_docstring(node), f"{node.name} has no docstring"

@@ -1,0 +1,96 @@
+"""Text normalisation, numbers, and the text tokenizer with its script."""
+
+import runpy
+import string
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from lm.numbers import cardinal, ordinal, year
+from lm.text import ALPHABET, TextTokenizer, normalize_text, train_text_tokenizer
+
+SCRIPT = Path(__file__).parent.parent / "scripts" / "train_text_tokenizer.py"
+SENTENCES = [
+    "The print could have been placed on the carton at any time within this period.",
+    "It was the best of times, it was the worst of times!",
+    "How are you, my friend? I am well.",
+] * 5
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Hello, WORLD!", "hello, world!"),
+        ("Café naïve Straße Æsop", "cafe naive strasse aesop"),
+        ("Dr. & Mrs. O’Brien etc.", "doctor and missus o'brien et cetera"),
+        ("the U.S. and the F.B.I. agents, e.g. No. 5", "the u s and the f b i agents, for example number five"),
+        ("No. Five", "no. five"),
+        ("'tis \"quoted\" (dogs') it's", "tis quoted dogs it's"),
+        ("well-known -- or not — yes; so: go", "well known, or not, yes, so, go"),
+        ("wait...  what?!", "wait. what?"),
+        ("🙂 你好", ""),
+        ("hi 🙂 there", "hi there"),
+        ("", ""),
+        ("in 1963, the 1960s and 1905", "in nineteen sixty three, the nineteen sixties and nineteen oh five"),
+        ("1,963 and 2005", "one thousand nine hundred sixty three and two thousand five"),
+        ("$3.50, $1 and £2.5 million", "three dollars and fifty cents, one dollar and two point five million pounds"),
+        ("at 10:30, 10:05 and 9:00", "at ten thirty, ten oh five and nine o'clock"),
+        ("the 21st of 30th", "the twenty first of thirtieth"),
+        ("-5 and 3.14 at 20%", "minus five and three point one four at twenty percent"),
+        ("007 mp3 3½", "zero zero seven mp three three one half"),
+        ("twenty-one/22", "twenty one twenty two"),
+    ],
+)
+def test_normalisation(text, expected):
+    assert normalize_text(text) == expected
+
+
+def test_any_text_ends_in_the_alphabet():
+    rng = np.random.default_rng(0)
+    letters = string.printable + "ÄßΩж你½²٣🙂–’“№\u0301\x00"
+    for _ in range(300):
+        text = "".join(rng.choice(list(letters), 60))
+        assert set(normalize_text(text)) <= set(ALPHABET)
+    assert set(normalize_text("9" * 5000)) <= set(ALPHABET)
+
+
+def test_numbers():
+    assert cardinal(0) == "zero"
+    assert cardinal(1_002_315) == "one million two thousand three hundred fifteen"
+    assert [ordinal(n) for n in (1, 12, 40, 103)] == ["first", "twelfth", "fortieth", "one hundred third"]
+    assert [year(n) for n in (1900, 2000, 2010)] == ["nineteen hundred", "two thousand", "twenty ten"]
+    with pytest.raises(ValueError, match="within 0"):
+        cardinal(10**15)
+
+
+def test_every_letter_is_known_and_normal_text_comes_back():
+    tokenizer = train_text_tokenizer(SENTENCES, 60)
+    pieces = tokenizer.encode("Jazz, quiz & xylophone's 7?")
+    assert pieces.dtype == np.int64 and 0 < pieces.min() and pieces.max() < tokenizer.size  # 0 is unknown
+    assert tokenizer.decode(pieces) == "jazz, quiz and xylophone's seven?"
+    for letter in ALPHABET.replace(" ", "").replace("'", ""):
+        assert 0 not in tokenizer.encode(f"a{letter}")
+    assert tokenizer.encode("🙂").size == 0
+
+
+def test_bad_training_data_and_files():
+    with pytest.raises(ValueError, match="no text to train on"):
+        train_text_tokenizer(["", "🙂"], 60)
+    with pytest.raises(ValueError, match="size must be at least"):
+        train_text_tokenizer(SENTENCES, 5)
+    with pytest.raises(ValueError, match="not a sentencepiece model"):
+        TextTokenizer(b"nonsense")
+
+
+def test_script_writes_the_same_model_every_time(tmp_path, capsys):
+    main = runpy.run_path(str(SCRIPT))["main"]
+    pyarrow.parquet.write_table(pyarrow.table({"text": [*SENTENCES, "", None]}), tmp_path / "a.parquet")
+    for name in ("one.model", "two.model"):
+        main(["--data", str(tmp_path), "--output", str(tmp_path / "out" / name), "--size", "60"])
+    one, two = (TextTokenizer.load(tmp_path / "out" / name) for name in ("one.model", "two.model"))
+    assert one.fingerprint == two.fingerprint and one.fingerprint in capsys.readouterr().out
+    one.save(tmp_path)
+    assert TextTokenizer.load(tmp_path).fingerprint == one.fingerprint
