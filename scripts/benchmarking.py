@@ -28,8 +28,13 @@ def _resident_mb(field: str) -> float:
     raise RuntimeError(f"/proc/self/status has no {field}; the benchmarks need Linux")
 
 
+LEAST_TIMED_SECONDS = 3.0
+
+
 def measure(call: Callable[[], Any], timed_calls: int) -> dict[str, float]:
     """Peak memory of a first call, in MB, and the median duration, in seconds, of those that follow.
+
+    `timed_calls` follow, or more: a short call is not warm after three.
 
     `peak_mb` is what the call adds, `process_mb` all that the process holds at that moment.
 
@@ -41,8 +46,8 @@ def measure(call: Callable[[], Any], timed_calls: int) -> dict[str, float]:
     Path("/proc/self/clear_refs").write_text("5")
     call()
     peak = _resident_mb("VmHWM")
-    durations = []
-    for _ in range(timed_calls):
+    durations: list[float] = []
+    while len(durations) < timed_calls or sum(durations) < LEAST_TIMED_SECONDS:
         start = time.perf_counter()
         call()
         durations.append(time.perf_counter() - start)
@@ -54,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks"), help="folder of the results")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch")
     parser.add_argument("--repeats", type=int, default=5, help="fresh processes per contestant, in turns")
-    parser.add_argument("--timed_calls", type=int, default=3, help="timed calls in each process")
+    parser.add_argument("--timed_calls", type=int, default=3, help="least number of timed calls in each process")
     parser.add_argument("--seed", type=int, default=0, help="of weights and inputs")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
 
