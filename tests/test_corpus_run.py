@@ -1,0 +1,354 @@
+"""Token shards of a corpus: complete whatever happens, every row accounted for, and refused for another codec."""
+
+import errno
+import hashlib
+import importlib.util
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+import torch
+from recordings import file_bytes
+
+from q2d2_tokenizer import Q2D2Model
+from q2d2_tokenizer.audio import read_audio
+from q2d2_tokenizer.corpus import Corpus
+from q2d2_tokenizer.shards import find_row, list_shards, load_token_shards
+from q2d2_tokenizer.tokenize_corpus import CorpusOptions, CorpusTokenizer
+
+RATE = 24000
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.fixture
+def corpus_file(speech_like, tmp_path) -> Path:
+    """Twenty rows: rates and formats mixed, eight of them of no use."""
+    rates = [8000, 16000, 22050, 24000, 44100, 48000]
+    cells: list[bytes | None] = []
+    for i in range(12):
+        samples = speech_like(rates[i % 6] // 3, seed=i, sampling_rate=rates[i % 6])
+        samples = np.stack([samples, samples], axis=1) if i % 4 == 1 else samples
+        cells.append(file_bytes(samples, rates[i % 6], *[("WAV", "PCM_16"), ("FLAC", "PCM_16")][i % 2]))
+    broken = np.full(1000, np.nan, dtype=np.float32)
+    cells[3:3] = [None, b"", b"not audio", cells[0][:-50]]
+    cells += [
+        file_bytes(np.zeros(1000), RATE, "WAV", "PCM_16"),
+        file_bytes(broken, RATE, "WAV", "FLOAT"),
+        file_bytes(np.zeros(0), RATE, "WAV", "PCM_16"),
+        file_bytes(np.tile(speech_like(RATE), 5), RATE, "FLAC", "PCM_16"),
+    ]
+    audio = [{"bytes": cell, "path": None} for cell in cells]
+    ids, text = [f"id{i}" for i in range(len(cells))], [f"text {i}" for i in range(len(cells))]
+    pq.write_table(pa.table({"id": ids, "audio": audio, "text": text}), tmp_path / "corpus.parquet", row_group_size=8)
+    return tmp_path / "corpus.parquet"
+
+
+REASONS = {"empty": 3, "not finite": 1, "silent": 1, "too long": 1, "unreadable": 2}
+OPTIONS = CorpusOptions(max_hours=4 / 3600, rows_per_shard=3)
+
+
+def tokenizer_of(source: Path, model: Q2D2Model, folder: Path, options: CorpusOptions = OPTIONS) -> CorpusTokenizer:
+    return CorpusTokenizer(Corpus([str(source)]), model, folder, options)
+
+
+def tokenize(source: Path, model: Q2D2Model, folder: Path, options: CorpusOptions = OPTIONS) -> dict:
+    tokenizer = tokenizer_of(source, model, folder, options)
+    tokenizer.prepare()
+    tokenizer.run()
+    return tokenizer.finish("cc0-1.0", "a test")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_tokens_are_those_of_the_model_and_rows_add_up(corpus_file, tiny_model, tmp_path):
+    summary = tokenize(corpus_file, tiny_model, tmp_path / "out")
+    assert summary["input_rows"] == 20 and summary["token_rows"] == 12 and summary["rejects"] == REASONS
+    source = {row["id"]: row for row in pq.read_table(corpus_file).to_pylist()}
+    tokens = load_token_shards(tmp_path / "out", tiny_model.fingerprint())
+    assert tokens.column_names == ["id", "codes", "num_samples", "text"]
+    assert tokens.features["codes"] == datasets.List(datasets.Value("int32"))
+    for row in tokens:
+        audio = read_audio(source[row["id"]]["audio"]["bytes"], RATE)
+        assert row["codes"] == tiny_model.encode(torch.from_numpy(audio).view(1, 1, -1)).audio_codes.flatten().tolist()
+        assert row["num_samples"] == len(audio) and row["text"] == source[row["id"]]["text"]
+    assert summary["tokens"] == sum(map(len, tokens["codes"]))
+    assert summary["hours"] == pytest.approx(sum(tokens["num_samples"]) / RATE / 3600)
+    lines = [line for path in sorted((tmp_path / "out/rejects").iterdir()) for line in path.read_text().splitlines()]
+    rejected = [json.loads(line) for line in lines]
+    assert sorted([row["id"] for row in rejected] + tokens["id"][:]) == sorted(source)
+    assert all(row["detail"] for row in rejected)
+
+
+def test_metadata_and_card(corpus_file, tiny_model, tmp_path, monkeypatch):
+    tokenize(corpus_file, tiny_model, tmp_path / "out")
+    metadata = pq.read_schema(list_shards(tmp_path / "out", None)[0]).metadata
+    assert metadata[b"codec_fingerprint"].decode() == tiny_model.fingerprint()
+    assert int(metadata[b"sampling_rate"]) == RATE
+    assert int(metadata[b"codebook_size"]) == tiny_model.config.codebook_size
+    card = (tmp_path / "out/README.md").read_text()
+    for part in ('license: "cc0-1.0"', tiny_model.fingerprint(), "| input rows | 20 |", "3 empty", "`codes` | list"):
+        assert part in card
+    loaded = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert len(loaded) == 12  # the header of the card says where the shards are
+
+
+def test_silent_recordings_can_be_kept(corpus_file, tiny_model, tmp_path):
+    options = CorpusOptions(OPTIONS.max_hours, "keep", 3)
+    summary = tokenize(corpus_file, tiny_model, tmp_path / "out", options)
+    assert summary["token_rows"] == 13 and "silent" not in summary["rejects"]
+    with pytest.raises(ValueError, match="silent must be"):
+        CorpusOptions(silent="maybe")
+    with pytest.raises(ValueError, match="must be positive"):
+        CorpusOptions(max_hours=0)
+
+
+def test_long_recordings_are_rejected_without_decoding(tiny_model, tmp_path, monkeypatch):
+    path = tmp_path / "long.flac"
+    with soundfile.SoundFile(path, "w", 8000, 1, format="FLAC") as file:
+        for _ in range(50):
+            file.write(np.zeros(8000 * 360, dtype=np.int16))
+    monkeypatch.setattr("q2d2_tokenizer.tokenize_corpus.audio_from_column", None)
+    summary = tokenize(path, tiny_model, tmp_path / "out", CorpusOptions())
+    assert summary["rejects"] == {"too long": 1}
+    assert "5 h, at most 4 h" in next((tmp_path / "out/rejects").iterdir()).read_text()
+
+
+def test_any_number_of_processes_gives_the_same_files(corpus_file, tiny_model, tmp_path):
+    tokenize(corpus_file, tiny_model, tmp_path / "one")
+    several = tokenizer_of(corpus_file, tiny_model, tmp_path / "three")
+    several.prepare()
+    several.run(2, 3)
+    several.run(0, 3)
+    with pytest.raises(ValueError, match="2 of 7 shards are missing"):
+        several.finish("cc0-1.0", "a test")
+    several.run(1, 3)
+    several.finish("cc0-1.0", "a test")
+    assert digests(tmp_path / "three") == digests(tmp_path / "one")
+
+
+def test_killed_at_random_it_ends_the_same(corpus_file, tiny_model, tmp_path):
+    options = CorpusOptions(OPTIONS.max_hours, "reject", 1)
+    start = time.perf_counter()
+    tokenize(corpus_file, tiny_model, tmp_path / "undisturbed", options)
+    duration = time.perf_counter() - start
+    rng, kills, folder = random.Random(0), 0, tmp_path / "killed"
+    for _ in range(40):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)  # a deadlock ends as one more kill
+            try:
+                tokenize(corpus_file, tiny_model, folder, options)
+            finally:
+                os._exit(0 if (folder / "README.md").exists() else 1)
+        time.sleep(rng.uniform(0, 0.3 * duration))
+        if os.waitpid(child, os.WNOHANG) == (0, 0):
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            kills += 1
+        elif (folder / "README.md").exists():
+            break
+    assert kills >= 5
+    tokenize(corpus_file, tiny_model, folder, options)
+    assert digests(folder) == digests(tmp_path / "undisturbed")
+
+
+def test_killed_at_every_write_it_ends_the_same(corpus_file, tiny_model, tmp_path, monkeypatch):
+    tokenize(corpus_file, tiny_model, tmp_path / "undisturbed")
+    replace, folder, kills = os.replace, tmp_path / "killed", 0
+    left = [0]
+
+    def dying(source, target):
+        left[0] -= 1
+        if left[0] < 0:
+            os._exit(9)  # the temporary file stays
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", dying)
+    while True:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)
+            left[0], code = 3, 1  # one is for .writable, so there is progress in every run
+            try:
+                tokenize(corpus_file, tiny_model, folder)
+                code = 0
+            finally:
+                os._exit(code)
+        if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
+            break
+        kills += 1
+        assert kills < 20
+    monkeypatch.undo()
+    assert kills >= 4
+    assert digests(folder) == digests(tmp_path / "undisturbed")
+
+
+def test_damaged_shards_are_made_again(corpus_file, tiny_model, tmp_path):
+    tokenize(corpus_file, tiny_model, tmp_path / "out")
+    before = digests(tmp_path / "out")
+    shards, rejects = sorted((tmp_path / "out/data").iterdir()), sorted((tmp_path / "out/rejects").iterdir())
+    shards[0].write_bytes(shards[0].read_bytes()[:-10])
+    shards[1].unlink()
+    rejects[-1].unlink()
+    tokenize(corpus_file, tiny_model, tmp_path / "out")
+    assert digests(tmp_path / "out") == before
+
+
+def test_second_run_computes_nothing(corpus_file, tiny_model, tmp_path, monkeypatch):
+    tokenize(corpus_file, tiny_model, tmp_path / "out")
+    before = digests(tmp_path / "out")
+    monkeypatch.setattr(Q2D2Model, "encode", None)
+    tokenize(corpus_file, tiny_model, tmp_path / "out")
+    assert digests(tmp_path / "out") == before
+
+
+def test_resuming_with_something_else_is_refused(corpus_file, tiny_model, tmp_path):
+    folder = tmp_path / "out"
+    tokenize(corpus_file, tiny_model, folder)
+    old = tiny_model.fingerprint()
+    with pytest.raises(ValueError, match="begun with the options .*other|options .*'rows_per_shard': 4"):
+        tokenize(corpus_file, tiny_model, folder, CorpusOptions(OPTIONS.max_hours, "reject", 4))
+    pq.write_table(pq.read_table(corpus_file).slice(1), corpus_file)
+    with pytest.raises(ValueError, match=r"20 rows in 1 sources \(digest \w+\), this is 19 rows in 1 sources"):
+        tokenize(corpus_file, tiny_model, folder)
+    with torch.no_grad():
+        tiny_model.quantizer.project_in.bias += 0.5
+    with pytest.raises(ValueError, match=f"codec {old}, this is codec {tiny_model.fingerprint()}"):
+        tokenize(corpus_file, tiny_model, folder)
+    (folder / "plan.json").unlink()
+    with pytest.raises(ValueError, match="holds shards but no plan.json"):
+        tokenize(corpus_file, tiny_model, folder)
+
+
+def test_columns_that_collide_and_repeated_ids(corpus_file, tiny_model, tmp_path):
+    table = pq.read_table(corpus_file)
+    pq.write_table(table.append_column("codes", pa.nulls(20)), tmp_path / "codes.parquet")
+    with pytest.raises(ValueError, match=r"the corpus has columns \['codes'\]"):
+        tokenize(tmp_path / "codes.parquet", tiny_model, tmp_path / "out")
+    pq.write_table(pa.concat_tables([table, table]), tmp_path / "twice.parquet")
+    with pytest.raises(ValueError, match="20 ids occur more than once"):
+        tokenize(tmp_path / "twice.parquet", tiny_model, tmp_path / "out")
+    assert not (tmp_path / "out/data").exists()
+
+
+def test_full_disk_and_read_only_output(corpus_file, tiny_model, tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OSError, match="cannot write to .*file/out: Not a directory"):
+        tokenize(corpus_file, tiny_model, tmp_path / "file/out")
+    tokenizer = tokenizer_of(corpus_file, tiny_model, tmp_path / "out")
+    tokenizer.prepare()
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="the disk of .*out is full; complete shards are kept"):
+        tokenizer.run()
+    assert not [path for path in (tmp_path / "out/data").iterdir()]
+    monkeypatch.undo()
+    assert tokenize(corpus_file, tiny_model, tmp_path / "out")["input_rows"] == 20
+
+
+def test_reading_refuses_other_codecs_and_finds_rows(corpus_file, tiny_model, tmp_path):
+    tokenize(corpus_file, tiny_model, tmp_path / "out")
+    with pytest.raises(ValueError, match=f"of codec {tiny_model.fingerprint()}, expected codec other"):
+        load_token_shards(tmp_path / "out", "other")
+    row = find_row(tmp_path / "out", "id8", tiny_model.fingerprint())
+    assert row.codec_fingerprint == tiny_model.fingerprint() and row.sampling_rate == RATE
+    assert len(row.audio_codes) == -(-row.num_samples // tiny_model.config.hop_length)
+    with pytest.raises(KeyError, match="'id5' was rejected, unreadable"):
+        find_row(tmp_path / "out", "id5")
+    with pytest.raises(KeyError, match="no row 'nobody'"):
+        find_row(tmp_path / "out", "nobody")
+    with pytest.raises(FileNotFoundError, match="no token shards"):
+        list_shards(tmp_path, None)
+    streamed = load_token_shards(tmp_path / "out", None, streaming=True)
+    assert next(iter(streamed))["id"] == "id0"
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "out/data/other.parquet")
+    with pytest.raises(ValueError, match="names no codec_fingerprint"):
+        list_shards(tmp_path / "out", None)
+
+
+def test_names_of_classes_are_kept(tiny_model, tmp_path, speech_like):
+    audio = [{"bytes": file_bytes(speech_like(500), RATE, "WAV", "PCM_16"), "path": None}] * 2
+    label = datasets.ClassLabel(names=["north", "south"])
+    dataset = datasets.Dataset.from_dict({"audio": audio, "accent": [1, 0]}).cast_column("accent", label)
+    dataset.cast_column("audio", datasets.Audio(decode=False)).to_parquet(tmp_path / "corpus.parquet")
+    tokenize(tmp_path / "corpus.parquet", tiny_model, tmp_path / "out")
+    assert load_token_shards(tmp_path / "out", None).features["accent"] == label
+
+
+def test_a_shard_without_tokens(tiny_model, tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"")
+    summary = tokenize(tmp_path / "a.wav", tiny_model, tmp_path / "out")
+    assert summary["rejects"] == {"empty": 1} and summary["tokens"] == 0
+    assert len(load_token_shards(tmp_path / "out", None)) == 0
+
+
+def load_script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_scripts_round_trip_with_two_processes(corpus_file, tiny_model, tmp_path):
+    tiny_model.save_pretrained(tmp_path / "codec")
+    launcher = "-m torch.distributed.run --standalone --nproc_per_node 2".split()
+    command = [sys.executable, *launcher, SCRIPTS / "tokenize_dataset.py", corpus_file, "--output", tmp_path / "two"]
+    options = ["--licence", "cc0-1.0", "--max_hours", OPTIONS.max_hours, "--rows_per_shard", 3, "--source", "a test"]
+    command += [*options, "--checkpoint", tmp_path / "codec"]
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS.parent)}
+    result = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("20 rows = 12 with tokens + 8 rejected (3 empty, 1 not finite") == 1
+    tokenize(corpus_file, tiny_model, tmp_path / "one")
+    assert digests(tmp_path / "two") == digests(tmp_path / "one")
+
+
+def test_a_row_becomes_audio_again(corpus_file, tiny_model, tmp_path, capsys):
+    tiny_model.save_pretrained(tmp_path / "codec")
+    tokenize(corpus_file, tiny_model, tmp_path / "out")
+    decode_row = load_script("decode_row").main
+    arguments = ["--output", str(tmp_path / "row.wav"), "--checkpoint", str(tmp_path / "codec")]
+    assert decode_row([str(tmp_path / "out"), "id8", *arguments]) == 0
+    tokens = find_row(tmp_path / "out", "id8")
+    codes = torch.from_numpy(tokens.audio_codes).long().view(1, 1, -1)
+    audio = tiny_model.decode(codes, num_samples=tokens.num_samples).audio_values.flatten().numpy()
+    assert np.abs(soundfile.read(tmp_path / "row.wav", dtype="float32")[0] - audio.clip(-1, 1)).max() < 1e-4
+    assert decode_row([str(tmp_path / "out"), "id5", *arguments]) == 2
+    with torch.no_grad():
+        tiny_model.quantizer.project_in.bias += 0.5
+    tiny_model.save_pretrained(tmp_path / "codec")
+    assert decode_row([str(tmp_path / "out"), "id8", *arguments]) == 2
+    errors = capsys.readouterr().err
+    assert "'id5' was rejected, unreadable" in errors
+    assert f"{tokens.codec_fingerprint}, expected codec {tiny_model.fingerprint()}" in errors
+
+
+def test_errors_of_the_command(corpus_file, tiny_model, tmp_path, capsys):
+    tiny_model.save_pretrained(tmp_path / "codec")
+    main = load_script("tokenize_dataset").main
+    common = ["--output", str(tmp_path / "out"), "--licence", "cc0-1.0", "--checkpoint", str(tmp_path / "codec")]
+    assert main([str(corpus_file), *common, "--audio_column", "speech"]) == 2
+    assert main([str(tmp_path / "nothing"), *common]) == 2
+    assert main([str(corpus_file), *common, "--output", str(corpus_file / "out")]) == 2
+    assert main([str(corpus_file), *common, "--checkpoint", str(tmp_path / "none")]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tokenize_dataset: ")]
+    for line, part in zip(lines, ["no column 'speech'", "no Parquet, tar", "cannot write to", ""], strict=True):
+        assert part in line
