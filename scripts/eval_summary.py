@@ -8,13 +8,16 @@ import torch
 from eval_codecs import OurCodec
 from eval_rows import Row, flat_scores
 
-from q2d2_tokenizer.metrics import mean_and_interval, usage
+from q2d2_tokenizer.metrics import mean_and_interval, ratio_and_interval, usage
 
 
 def summarize(rows: list[Row]) -> dict[str, dict[str, float]]:
     """Mean, interval and n of every score of one codec."""
     scores = [flat_scores(row) for row in rows]
-    return {name: mean_and_interval([values[name] for values in scores]) for name in scores[0]}
+    columns = {name: [values[name] for values in scores] for name in scores[0]}
+    errors, words = (columns.pop(name, None) for name in ("word_errors", "words"))
+    summary = {name: mean_and_interval(values) for name, values in columns.items()}
+    return summary if words is None else summary | {"wer": ratio_and_interval(errors, words)}
 
 
 def describe_codec(rows: list[Row], nominal_bps: float | None) -> dict[str, float]:

@@ -44,7 +44,7 @@ def measure(checkpoint: str, recordings: AudioCache, indices: list[int], names: 
         clip = Clip(str(index), recordings[index].astype(np.float32) / 32768, recordings.sampling_rate)
         decoded = codec(clip)
         for name, metric in metrics.items():
-            scores[name].append(metric(clip.audio, decoded.audio))
+            scores[name].append(metric(clip, decoded.audio))
     return scores
 
 
