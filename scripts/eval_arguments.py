@@ -14,6 +14,7 @@ def parse_arguments(argv: list[str] | None, description: str | None) -> argparse
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default=default_checkpoint(), help="folder; the bundled one if left out")
     parser.add_argument("--data", nargs="+", required=True, help="Parquet or audio files, folders or globs")
+    parser.add_argument("--title", default="", help="what the data is, for docs/RESULTS.md")
     parser.add_argument("--output", type=Path, default=Path("runs/evaluation"), help="folder for the results")
     parser.add_argument("--cache", default="runs/cache", help="folder for decoded audio")
     parser.add_argument("--clips", type=int, help="at most that many, evenly spread; all if left out")

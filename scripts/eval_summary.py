@@ -1,6 +1,8 @@
 """From the rows of `evaluate_codec.py` to what it reports: means, bitrates, speed and use of the codebook."""
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,3 +59,12 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, list):
         return [without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """The content of evaluation.json, with NaN in its summary for what JSON does not know."""
+    result = json.loads((folder / "evaluation.json").read_text())
+    for summary in result["summary"].values():
+        for score in summary.values():
+            score.update({key: math.nan for key, value in score.items() if value is None})
+    return result

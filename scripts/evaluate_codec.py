@@ -23,8 +23,9 @@ from eval_arguments import parse_arguments
 from eval_clips import Clip, clip_ids, clip_texts, load_clip
 from eval_codecs import DecodedFolder, Original, OurCodec, installed_peers
 from eval_memory import measure_memory
+from eval_plot import plot_scores
 from eval_programs import Program
-from eval_report import write_page, write_plot, write_table
+from eval_report import write_page, write_table
 from eval_rows import Row, Rows, build_metrics, flat_scores, measure_clip, needs_reference
 from eval_summary import describe_codec, describe_ours, summarize, without_nan
 from eval_transformers import TransformersCodec
@@ -68,7 +69,7 @@ def write_results(folder: Path, result: dict[str, Any], measured: dict[str, list
     """All files of the results."""
     (folder / "evaluation.json").write_text(json.dumps(without_nan(result), indent=1) + "\n")
     write_table(folder / "evaluation.md", result)
-    write_plot(folder / "evaluation.png", result)
+    plot_scores(folder / "evaluation.png", result["summary"])
     listen = [list(rows) for rows in zip(*measured.values(), strict=True) if rows[0]["listen"]]
     details = folder / "details"
     write_page(details / "index.html", result, folder / "evaluation.png", details / "audio", listen)
@@ -103,6 +104,7 @@ def main(argv: list[str] | None = None) -> None:
         "run": describe_run(),
         "alignment": ALIGNMENT,
         "data": {
+            "title": args.title,
             "sources": args.data,
             "clips": len(clips),
             "seconds": sum(len(clip.audio) / clip.sampling_rate for clip in clips),
