@@ -20,11 +20,11 @@ from tqdm.auto import tqdm
 from .bundled import default_checkpoint
 from .configuration_q2d2 import Q2D2Config
 from .data import AudioCache
+from .data_stream import AudioStream
 from .discriminators import Discriminators
 from .gan import Autoencoder, discriminator_step, generator_step
 from .losses import LoudnessLoss, MelLoss
 from .modeling_q2d2 import Q2D2Model
-from .streaming import AudioStream
 
 
 @dataclass

@@ -9,8 +9,9 @@ which an interrupted evaluation goes on, also with more metrics or codecs. Rows 
 not by the code of the metrics: --restart measures all again.
 Opus needs `opusenc` and `opusdec`, Codec2 `c2enc` and `c2dec` (Debian: opus-tools, codec2). A folder of decoded audio
 holds one file for each clip, <name of the clip>.wav; --write-clips FOLDER writes the clips under those names.
-EnCodec, DAC, Mimi and X-codec2 run from folders with their weights: --transformers Mimi=models/mimi,num_quantizers=8
-Any other program runs by --program (see eval_programs.py). --asr FOLDER adds the word error rate (see asr.py).
+EnCodec, DAC and Mimi run from folders with their weights: --transformers Mimi=models/mimi,num_quantizers=8
+X-codec2 of transformers needs torchaudio: decode the clips elsewhere and give the folder. Any other program, such as
+Lyra, runs by --program (see eval_programs.py). --asr FOLDER adds the word error rate (see asr.py).
 """
 
 import argparse

@@ -129,7 +129,22 @@ def tiny_dac() -> tuple:
     return DacModel(config), extractor, "n_quantizers=2", 16000 / config.hop_length * 2 * 4
 
 
-@pytest.mark.parametrize("make", [tiny_encodec, tiny_dac])
+def tiny_mimi() -> tuple:
+    """See `tiny_encodec`."""
+    from transformers import EncodecFeatureExtractor, MimiConfig, MimiModel
+
+    sizes = {"num_filters": 4, "hidden_size": 16, "codebook_dim": 8, "codebook_size": 16, "vector_quantization": 8}
+    sizes = sizes | {
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "intermediate_size": 16,
+    }
+    config = MimiConfig(**sizes, head_dim=8, vector_quantization_hidden_dimension=8, upsample_groups=16)
+    return MimiModel(config), EncodecFeatureExtractor(), "num_quantizers=2", 12.5 * 2 * 4
+
+
+@pytest.mark.parametrize("make", [tiny_encodec, tiny_dac, tiny_mimi])
 def test_codecs_of_transformers_run(make, tmp_path, speech_like):
     model, extractor, setting, bps = make()
     for part in (model, extractor):

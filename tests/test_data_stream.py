@@ -12,7 +12,7 @@ from fsspec.implementations.local import LocalFileSystem
 from recordings import file_bytes
 
 from q2d2_tokenizer import Q2D2Model
-from q2d2_tokenizer.streaming import AudioStream, expand_urls
+from q2d2_tokenizer.data_stream import AudioStream, expand_urls
 from q2d2_tokenizer.training import CodecTrainer, TrainConfig
 
 RATE = 24000
@@ -57,11 +57,11 @@ def test_windows_follow_one_another_and_long_recordings_are_drawn_more_often(fol
 
 
 def test_only_what_is_drawn_is_decoded(folder, monkeypatch):
-    import q2d2_tokenizer.streaming as streaming
+    import q2d2_tokenizer.data_stream as data_stream
 
     decoded = []
-    read = streaming.audio_from_column
-    monkeypatch.setattr(streaming, "audio_from_column", lambda cell, rate: decoded.append(1) or read(cell, rate))
+    read = data_stream.audio_from_column
+    monkeypatch.setattr(data_stream, "audio_from_column", lambda cell, rate: decoded.append(1) or read(cell, rate))
     stream = AudioStream([str(folder)], RATE, ahead=0, window=6, draws=50)
     for _ in range(3):
         stream.batch(0, range(2), 100, 0.0)
