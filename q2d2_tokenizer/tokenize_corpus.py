@@ -162,8 +162,11 @@ class CorpusTokenizer:
             "shards": len(self.shards),
         }
 
-    def run(self, process: int = 0, num_processes: int = 1, show_progress: bool = False) -> None:
+    def run(self, process: int = 0, num_processes: int = 1, show_progress: bool = False) -> float:
         """Make the shards of one process that are not there yet: every `num_processes`-th.
+
+        Returns:
+            Hours of audio for which tokens were made.
 
         Raises:
             OSError: If a shard cannot be written.
@@ -184,6 +187,7 @@ class CorpusTokenizer:
         with bar, _Progress(bar, hours_before) as progress:
             for number in missing:
                 self._make(number, progress)
+        return progress.seconds / 3600
 
     def _num_rows(self, number: int) -> int:
         return self.shards[number].stop - self.shards[number].start

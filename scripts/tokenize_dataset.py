@@ -15,6 +15,7 @@ in data/, rejected rows in rejects/, and a data card. Back to audio: scripts/dec
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
 import torch
@@ -28,9 +29,9 @@ from q2d2_tokenizer.tokenize_corpus import CorpusOptions, CorpusTokenizer
 _LONGEST_WAIT = timedelta(days=60)  # of processes that are done for the others
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    """Arguments of the command line `argv`, that of the process if it is None."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """Parser of the arguments that say what to tokenize, and how."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="see above")
     parser.add_argument("--output", required=True, help="folder; the beginning of the same job is continued")
     parser.add_argument(
@@ -44,8 +45,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--max_hours", type=float, default=4.0, help="reject longer ones (default: %(default)s)")
     parser.add_argument("--silent", choices=["reject", "keep"], default="reject", help="recordings below -60 dB")
     parser.add_argument("--rows_per_shard", type=int, default=1000, help="default: %(default)s")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda (processes go round the GPUs), cuda:0 ...")
-    return parser.parse_args(argv)
+    return parser
 
 
 def build(args: argparse.Namespace, device: str) -> CorpusTokenizer:
@@ -92,16 +92,23 @@ def tokenize(args: argparse.Namespace) -> None:
     state.destroy_process_group()
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    args = parse_arguments(argv)
+def exit_code(work: Callable[[], None]) -> int:
+    """Run `work`; 0, or 2 after a message if it cannot be done."""
     transformers_logging.disable_progress_bar()
     try:
-        tokenize(args)
+        work()
     except (ValueError, OSError) as error:
         print(f"tokenize_dataset: {error.strerror if getattr(error, 'strerror', None) else error}", file=sys.stderr)
         return 2
     return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    parser = make_parser(__doc__)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda (processes go round the GPUs), cuda:0 ...")
+    args = parser.parse_args(argv)
+    return exit_code(lambda: tokenize(args))
 
 
 if __name__ == "__main__":
