@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from provenance import describe_run
+from tables import format_cell, markdown_table
 
 MEMORY_METHOD = (
     "Linux, fresh process per measurement: VmHWM of /proc/self/status during the first full call (reset just before it "
@@ -93,13 +94,10 @@ def write_results(folder: Path, name: str, settings: argparse.Namespace, rows: l
     provenance = describe_run() | {"threads": settings.threads, "memory_method": MEMORY_METHOD}
     content = {"run": provenance, "settings": values, "results": rows, "all_runs": runs}
     (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
-    lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
-    for row in rows:
-        cells = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()]
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", f"Written by `{provenance['command']}` at commit {provenance['commit']}, seed {settings.seed}."]
-    (folder / f"{name}.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    table = markdown_table([list(rows[0]), *([format_cell(value) for value in row.values()] for row in rows)])
+    source = f"Written by `{provenance['command']}` at commit {provenance['commit']}, seed {settings.seed}."
+    (folder / f"{name}.md").write_text(f"{table}\n\n{source}\n")
+    print(table)
 
 
 def plot_bars(path: Path, rows: list[dict], panels: dict[str, str], log: bool) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eval_rows import Row, audio_file, flat_scores
+from tables import markdown_table
 
 from q2d2_tokenizer.metrics import LOWER_IS_BETTER
 
@@ -84,10 +85,7 @@ def _notes(result: Result) -> list[str]:
 
 def write_table(path: Path, result: Result) -> None:
     """The summary as Markdown."""
-    blocks = []
-    for table in (quality_table(result), rate_table(result), usage_table(result)):
-        lines = ["| " + " | ".join(row) + " |" for row in table]
-        blocks.append("\n".join([lines[0], "|---" * len(table[0]) + "|", *lines[1:]]))
+    blocks = [markdown_table(table) for table in (quality_table(result), rate_table(result), usage_table(result))]
     path.write_text("\n\n".join([*blocks, *_notes(result)]) + "\n")
 
 

@@ -1,16 +1,19 @@
 """The scripts around a corpus: several nodes, back to audio, and errors of the command."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
 
 import numpy as np
+import pytest
 import soundfile
 import torch
 from corpora import OPTIONS, SCRIPTS, digests, load_script, tokenize
 
-from q2d2_tokenizer.shards import find_row
+from q2d2_tokenizer.metrics import entropy_bits
+from q2d2_tokenizer.shards import find_row, load_token_shards
 
 
 def free_port() -> int:
@@ -86,3 +89,28 @@ def test_errors_of_the_command(corpus_file, tiny_model, tmp_path, capsys):
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tokenize_dataset: ")]
     for line, part in zip(lines, ["no column 'speech'", "no Parquet, tar", "cannot write to", ""], strict=True):
         assert part in line
+
+
+def test_plot_of_tokens(corpus_file, tiny_model, tmp_path, capsys, monkeypatch):
+    tokenize(corpus_file, tiny_model, tmp_path / "out")
+    monkeypatch.syspath_prepend(SCRIPTS)
+    plot_tokens = load_script("plot_tokens").main
+    assert plot_tokens([str(tmp_path / "out"), "--output", str(tmp_path / "plots")]) == 0
+    found = json.loads((tmp_path / "plots/tokens.json").read_text())
+    rows = load_token_shards(tmp_path / "out", None)
+    codes = np.concatenate(rows["codes"][:])
+    indices = tiny_model.quantizer.lattices.codes_to_indices(torch.from_numpy(codes)).numpy()
+    for grid, counts, row in zip(indices.T, found["counts_per_grid"], found["usage"][1:], strict=True):
+        assert np.array_equal(np.bincount(grid, minlength=len(counts)), counts)
+        assert row["entropy_bits"] == pytest.approx(entropy_bits(grid))
+    joint, rates = found["usage"][0], found["rates"]
+    assert joint["entropy_bits"] == pytest.approx(entropy_bits(codes)) and joint["used"] == len(set(codes))
+    seconds = sum(rows["num_samples"]) / 24000
+    assert rates["tokens_per_second"] == pytest.approx(len(codes) / seconds)
+    assert rates["entropy_bits_per_second"] == pytest.approx(len(codes) / seconds * entropy_bits(codes))
+    assert rates["nominal_bits_per_second"] == pytest.approx(tiny_model.config.bitrate)
+    assert tiny_model.fingerprint() in (tmp_path / "plots/tokens.md").read_text()
+    assert (tmp_path / "plots/tokens.png").stat().st_size > 10_000
+    wrong = ["--output", str(tmp_path / "plots"), "--codec_fingerprint", "other"]
+    assert plot_tokens([str(tmp_path / "out"), *wrong]) == 2
+    assert f"of codec {tiny_model.fingerprint()}, expected codec other" in capsys.readouterr().err
