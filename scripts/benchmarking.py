@@ -5,8 +5,6 @@ import ctypes
 import gc
 import json
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +28,7 @@ def _resident_mb(field: str) -> float:
 
 
 LEAST_TIMED_SECONDS = 3.0
+MOST_TIMED_SECONDS = 60.0  # no further call after that
 
 
 def measure(call: Callable[[], Any], timed_calls: int) -> dict[str, float]:
@@ -48,7 +47,9 @@ def measure(call: Callable[[], Any], timed_calls: int) -> dict[str, float]:
     call()
     peak = _resident_mb("VmHWM")
     durations: list[float] = []
-    while len(durations) < timed_calls or sum(durations) < LEAST_TIMED_SECONDS:
+    while sum(durations) < MOST_TIMED_SECONDS and (
+        len(durations) < timed_calls or sum(durations) < LEAST_TIMED_SECONDS
+    ):
         start = time.perf_counter()
         call()
         durations.append(time.perf_counter() - start)
@@ -58,30 +59,19 @@ def measure(call: Callable[[], Any], timed_calls: int) -> dict[str, float]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments both benchmarks share; `--worker` is how they call themselves in a fresh process."""
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks"), help="folder of the results")
-    parser.add_argument("--threads", type=int, default=2, help="threads of torch")
     parser.add_argument("--repeats", type=int, default=5, help="fresh processes per contestant, in turns")
     parser.add_argument("--timed_calls", type=int, default=3, help="least number of timed calls in each process")
     parser.add_argument("--seed", type=int, default=0, help="of weights and inputs")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
 
 
-def run_in_turns(script: str, names: list[str], argv: list[str], repeats: int) -> dict[str, list[dict[str, Any]]]:
-    """Results by contestant of fresh processes, each contestant once a turn, so noise hits all alike."""
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    for turn in range(repeats):
-        for name in names:
-            command = [sys.executable, script, *argv, "--worker", name]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-            if done.returncode:
-                raise RuntimeError(f"{name} failed with status {done.returncode}")
-            results[name].append(json.loads(done.stdout.splitlines()[-1]))
-            print(f"turn {turn + 1} of {repeats}: {name}", file=sys.stderr)
-    return results
-
-
 def median_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Median of every number over the runs of one contestant; other values must agree and are kept."""
-    return {
+    """Median of every number over the runs of one contestant; other values must agree and are kept.
+
+    A run that holds `not_available` stands for all.
+    """
+    failed = next((run for run in runs if "not_available" in run), None)
+    return failed or {
         key: statistics.median(run[key] for run in runs) if isinstance(value, float) else value
         for key, value in runs[0].items()
     }
