@@ -56,8 +56,11 @@ class StftEncoder(Float32Buffers):
 
     def forward(self, audio: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         frames = frame_signal(audio.squeeze(1), self.n_fft, self.hop_length)  # (B, T, n_fft)
-        spectrum = torch.fft.rfft(frames.float() * self.window).abs()
-        mel = spectrum @ self.mel_filters  # (B, T, n_mels)
+        # In a band without signal, rounding in float32 is as large as the clamp below, and tokens would follow the FFT
+        # library. MPS has no float64.
+        dtype = torch.float32 if frames.device.type == "mps" else torch.float64
+        spectrum = torch.fft.rfft(frames.to(dtype) * self.window.to(dtype)).abs()
+        mel = spectrum.float() @ self.mel_filters  # (B, T, n_mels)
         features = mel.clamp_min(1e-5).log()
         return self.backbone(features.to(self.backbone.norm.weight.dtype), frame_mask)
 

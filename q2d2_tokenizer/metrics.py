@@ -269,11 +269,15 @@ def ratio_and_interval(numerators: list[float], denominators: list[float]) -> di
     return {"n": len(pairs), "mean": ratio, "interval": 1.96 * spread / math.sqrt(len(pairs))}
 
 
+def entropy_of_counts(counts: np.ndarray) -> float:
+    """Entropy in bits of the distribution with these counts, of any shape."""
+    share = counts[counts > 0] / counts.sum()
+    return float(-(share * np.log2(share)).sum())
+
+
 def entropy_bits(codes: np.ndarray) -> float:
     """Entropy in bits of the distribution of integers (N,)."""
-    _, counts = np.unique(codes, return_counts=True)
-    share = counts / counts.sum()
-    return float(-(share * np.log2(share)).sum())
+    return entropy_of_counts(np.unique(codes, return_counts=True)[1])
 
 
 def usage(codes: np.ndarray, codebook_size: int) -> dict[str, float]:

@@ -3,13 +3,14 @@
 The corpus is split into shards before anything is computed. A shard is a function of its rows and the codec alone and
 appears under its name complete or not at all, so a run that was killed and started again ends with the files of an
 undisturbed one, whatever the number of processes. Recordings are not sorted or bucketed by length: `Q2D2Model.encode`
-computes every recording by itself, in blocks of one size, so there is no padding to save.
+computes every recording by itself, so there is no padding to save; what follows on accelerators is in docs/corpora.md.
 """
 
 import errno
 import io
 import json
 import os
+import sys
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -43,6 +44,7 @@ from .token_file import write_atomically
 _PLAN = "plan.json"
 _SILENT_PEAK = 1e-3  # -60 dB of full scale
 _UNKNOWN_LENGTH = 2**62
+_SECONDS_BETWEEN_LINES = 30.0  # of progress in a log file
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,16 @@ class _Unusable(ValueError):
 
 
 class _Progress:
-    """Hours done and speed next to a progress bar."""
+    """Hours done and speed next to a progress bar.
 
-    def __init__(self, bar: tqdm):
+    Args:
+        bar: Counts rows, and knows the time that remains.
+        hours_before: Done in earlier runs.
+    """
+
+    def __init__(self, bar: tqdm, hours_before: float):
         self.bar = bar
+        self.hours_before = hours_before
         self.seconds = 0.0
         self.start = time.perf_counter()
 
@@ -95,7 +103,8 @@ class _Progress:
 
     def _show(self) -> None:
         speed = self.seconds / max(time.perf_counter() - self.start, 1e-9)
-        self.bar.set_postfix_str(f"{self.seconds / 3600:.2f} h, {speed:.0f}x real time", refresh=False)
+        hours = self.hours_before + self.seconds / 3600
+        self.bar.set_postfix_str(f"{hours:.2f} h, {speed:.0f}x real time", refresh=False)
 
 
 class CorpusTokenizer:
@@ -153,8 +162,11 @@ class CorpusTokenizer:
             "shards": len(self.shards),
         }
 
-    def run(self, process: int = 0, num_processes: int = 1, show_progress: bool = False) -> None:
+    def run(self, process: int = 0, num_processes: int = 1, show_progress: bool = False) -> float:
         """Make the shards of one process that are not there yet: every `num_processes`-th.
+
+        Returns:
+            Hours of audio for which tokens were made.
 
         Raises:
             OSError: If a shard cannot be written.
@@ -163,11 +175,19 @@ class CorpusTokenizer:
         missing = [number for number in mine if not self._is_done(number)]
         rows = sum(self._num_rows(number) for number in mine)
         todo = sum(self._num_rows(number) for number in missing)
-        title = f"process {process} of {num_processes}" if num_processes > 1 else "tokens"
-        bar = tqdm(total=rows, initial=rows - todo, desc=title, unit="row", disable=None if show_progress else True)
-        with bar, _Progress(bar) as progress:
+        hours_before = sum(self._samples(number).sum() for number in set(mine) - set(missing)) / self._samples_per_hour
+        bar = tqdm(
+            total=rows,
+            initial=rows - todo,
+            desc=f"process {process} of {num_processes}" if num_processes > 1 else "tokens",
+            unit="row",
+            disable=not show_progress,
+            mininterval=0.1 if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES,
+        )
+        with bar, _Progress(bar, hours_before) as progress:
             for number in missing:
                 self._make(number, progress)
+        return progress.seconds / 3600
 
     def _num_rows(self, number: int) -> int:
         return self.shards[number].stop - self.shards[number].start
@@ -175,6 +195,16 @@ class CorpusTokenizer:
     def _paths(self, number: int) -> tuple[Path, Path]:
         name = f"{number:05d}-of-{len(self.shards):05d}"
         return self.folder / SHARD_FOLDER / f"tokens-{name}.parquet", self.folder / REJECTS_FOLDER / f"{name}.jsonl"
+
+    def _samples(self, number: int) -> np.ndarray:
+        """Lengths (rows,) of the recordings of a finished shard."""
+        return pq.read_table(self._paths(number)[0], columns=["num_samples"], use_threads=False)[
+            "num_samples"
+        ].to_numpy()
+
+    @property
+    def _samples_per_hour(self) -> int:
+        return 3600 * self.model.config.sampling_rate
 
     def _is_done(self, number: int) -> bool:
         shard, rejects = self._paths(number)
@@ -245,9 +275,8 @@ class CorpusTokenizer:
         reasons: Counter[str] = Counter()
         token_rows = tokens = samples = 0
         for number in range(len(self.shards)):
-            shard, rejects = self._paths(number)
-            reasons.update(row.reason for row in read_rejects(rejects))
-            lengths = pq.read_table(shard, columns=["num_samples"], use_threads=False)["num_samples"].to_numpy()
+            reasons.update(row.reason for row in read_rejects(self._paths(number)[1]))
+            lengths = self._samples(number)
             token_rows += len(lengths)
             tokens += int((-(-lengths // self.model.config.hop_length)).sum())
             samples += int(lengths.sum())
@@ -255,7 +284,7 @@ class CorpusTokenizer:
             "input_rows": self.corpus.num_rows,
             "token_rows": token_rows,
             "rejects": dict(sorted(reasons.items())),
-            "hours": samples / self.model.config.sampling_rate / 3600,
+            "hours": samples / self._samples_per_hour,
             "tokens": tokens,
             "shards": len(self.shards),
             "codec": self._plan()["codec"],

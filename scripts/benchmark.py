@@ -1,105 +1,111 @@
-"""Speed and memory of our codec next to EnCodec and Mimi, on random audio, batch 1.
+"""Speed and memory of our codec next to EnCodec, Mimi, DAC and X-codec2, on the bundled recording.
 
-    python scripts/benchmark.py --threads 2
-    python scripts/benchmark.py --checkpoint q2d2_tokenizer/checkpoint
+    python scripts/benchmark.py
+    python scripts/benchmark.py --threads 1 2 --batch 1 16 --dtypes float32 bfloat16 --modes eager compiled --repeats 3
 
-EnCodec and Mimi are those of transformers with random weights (speed does not depend on them; nothing is downloaded),
-at the bitrate closest to ours. Writes codecs.json, .md and .png. Needs `matplotlib`.
+The others are those of transformers with random weights (speed does not depend on them; nothing is downloaded), at the
+bitrate closest to ours. Every number is the median of fresh processes, all codecs in turn; what cannot run, such as
+torch.compile without a C++ compiler, says so in the table. What is measured is kept in OUTPUT/details, so a run that
+was interrupted goes on (at the same commit). Writes codecs.json, .md and .png. Needs `matplotlib`.
 """
 
 import argparse
+import itertools
 import json
-import math
 import sys
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarking import add_arguments, measure, median_of, plot_bars, run_in_turns, write_results
-from torch import Tensor
+from benchmark_codecs import CODECS
+from benchmark_runs import KeptRuns, run_in_turns
+from benchmarking import add_arguments, measure, median_of, write_results
 
-SAMPLING_RATE_HZ = 24_000
-Codec = tuple[torch.nn.Module, Callable[[Tensor], Any], Callable[[Any], Tensor], float]
+from q2d2_tokenizer import read_audio, sample_recording
 
-
-def ours(checkpoint: str | None) -> Codec:
-    """Our model, the call that encodes audio (1, 1, N), the call that decodes its result, and the bitrate."""
-    from q2d2_tokenizer import Q2D2Config, Q2D2Model
-
-    model = Q2D2Model.from_pretrained(checkpoint) if checkpoint else Q2D2Model(Q2D2Config())
-    return model, model.encode, lambda e: model.decode(e.audio_codes).audio_values, model.config.bitrate
-
-
-def encodec(checkpoint: str | None) -> Codec:
-    """EnCodec, 24 kHz, at its lowest bitrate; see `ours`."""
-    from transformers import EncodecConfig, EncodecModel
-
-    model = EncodecModel(EncodecConfig())
-    bandwidth_kbps = model.config.target_bandwidths[0]
-
-    def decode(encoded: Any) -> Tensor:
-        codes, scales, pad = encoded.audio_codes, encoded.audio_scales, encoded.last_frame_pad_length
-        return model.decode(codes, scales, last_frame_pad_length=pad).audio_values
-
-    return model, lambda audio: model.encode(audio, bandwidth=bandwidth_kbps), decode, 1000 * bandwidth_kbps
-
-
-def mimi(checkpoint: str | None) -> Codec:
-    """Mimi with eight codebooks, as in Moshi; see `ours`."""
-    from transformers import MimiConfig, MimiModel
-
-    model, codebooks = MimiModel(MimiConfig()), 8
-    bitrate_bps = model.config.frame_rate * codebooks * math.log2(model.config.codebook_size)
-    return (
-        model,
-        lambda audio: model.encode(audio, num_quantizers=codebooks),
-        lambda e: model.decode(e.audio_codes).audio_values,
-        bitrate_bps,
-    )
-
-
-CODECS = {"Q2D2 (ours)": ours, "EnCodec": encodec, "Mimi": mimi}
+CELL = ("codec", "threads", "batch", "dtype", "mode")
+SPEEDS = {"encode_x": "encode, x real time", "decode_x": "decode, x real time"}
 
 
 @torch.inference_mode()
-def work(args: argparse.Namespace) -> dict[str, float | int | str]:
+def measure_cell(cell: dict[str, Any], args: argparse.Namespace) -> dict[str, float]:
     """Measure one codec in this process."""
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(cell["threads"])
     torch.manual_seed(args.seed)
-    model, encode, decode, bitrate_bps = CODECS[args.worker](args.checkpoint)
-    model.eval()
-    audio = 0.1 * torch.randn(1, 1, round(args.seconds * SAMPLING_RATE_HZ))
-    encoding = measure(lambda: encode(audio), args.timed_calls)
-    encoded = encode(audio)
-    decoding = measure(lambda: decode(encoded), args.timed_calls)
-    samples = decode(encoded).shape[-1]
-    if samples < audio.shape[-1]:
-        raise RuntimeError(f"{args.worker} decoded {samples} of {audio.shape[-1]} samples")
+    codec = CODECS[cell["codec"]](args.checkpoint)
+    dtype = getattr(torch, cell["dtype"])
+    codec.model.to(dtype)
+    if cell["mode"] == "compiled":
+        for part in codec.model.children():  # encoders, quantizers, decoders: what can be one graph
+            part.compile()
+    samples = round(args.seconds * codec.sampling_rate)
+    recording = torch.from_numpy(read_audio(sample_recording(), codec.sampling_rate))
+    audio = recording.repeat(-(-samples // len(recording)))[:samples].expand(cell["batch"], 1, -1).to(dtype)
+    encoding = measure(lambda: codec.encode(audio), args.timed_calls)
+    encoded = codec.encode(audio)
+    decoding = measure(lambda: codec.decode(encoded), args.timed_calls)
+    missing = samples - codec.decode(encoded).shape[-1]
+    if missing > 0.02 * codec.sampling_rate:
+        raise RuntimeError(f"{missing} of {samples} samples were not decoded")
+    seconds = args.seconds * cell["batch"]
     return {
-        "codec": args.worker,
-        "parameters_million": sum(p.numel() for p in model.parameters()) / 1e6,
-        "bitrate_bps": float(bitrate_bps),
-        "encode_seconds": encoding["seconds"],
-        "decode_seconds": decoding["seconds"],
+        "parameters_million": sum(p.numel() for p in codec.model.parameters()) / 1e6,
+        "bitrate_bps": float(codec.bitrate),
+        "encode_x": seconds / encoding["seconds"],
+        "decode_x": seconds / decoding["seconds"],
+        "both_x": seconds / (encoding["seconds"] + decoding["seconds"]),
         "encode_peak_mb": encoding["peak_mb"],
         "decode_peak_mb": decoding["peak_mb"],
         "process_peak_mb": max(encoding["process_mb"], decoding["process_mb"]),
     }
 
 
-def compare(rows: list[dict[str, Any]], seconds: float) -> list[dict[str, Any]]:
-    """Rows with speed, as a multiple of real time, and how many times the others' time ours goes into."""
-    rows = [row | {"total_seconds": row["encode_seconds"] + row["decode_seconds"]} for row in rows]
-    first = rows[0]
-    return [
-        row
-        | {"times_real_time": seconds / row["total_seconds"]}
-        | {
-            f"{part}_time_over_ours": row[f"{part}_seconds"] / first[f"{part}_seconds"]
-            for part in ("encode", "decode", "total")
+def work(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure the cell of this process, or say why that is not possible."""
+    try:
+        return measure_cell(json.loads(args.worker), args)
+    except Exception as error:  # of any library: the table says what it was
+        message = next((line for line in str(error).splitlines() if line.strip()), "")
+        return {"not_available": f"{type(error).__name__}: {message[:120]}"}
+
+
+def compare(cells: list[dict[str, Any]], runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Rows of the table, with how many times as fast ours is in the same setting."""
+    measured = {json.dumps(cell): median_of(runs[json.dumps(cell)]) for cell in cells}
+    columns = next((list(row) for row in measured.values() if "encode_x" in row), [])
+    rows = []
+    for cell in cells:
+        row, first = (measured[json.dumps(cell | more)] for more in ({}, {"codec": next(iter(CODECS))}))
+        both = "encode_x" in row and "encode_x" in first
+        ratios = {
+            f"ours_over_it_{part}": first[f"{part}_x"] / row[f"{part}_x"] if both else None
+            for part in ("encode", "both")
         }
-        for row in rows
-    ]
+        values = {column: row.get(column) for column in columns}
+        rows.append(cell | values | ratios | {"not_available": row.get("not_available")})
+    return rows
+
+
+def plot(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Bars of speed: one line of panels for each setting, a bar for each codec."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    settings = {key: list(group) for key, group in itertools.groupby(rows, lambda row: tuple(row[k] for k in CELL[1:]))}
+    size = (10, 0.6 + len(settings) * (0.5 + 0.25 * len(CODECS)))
+    figure, axes = pyplot.subplots(len(settings), 2, figsize=size, squeeze=False, layout="constrained", sharex="col")
+    for line, ((threads, *rest), group) in zip(axes, settings.items(), strict=True):
+        for axis, (column, title) in zip(line, SPEEDS.items(), strict=True):
+            bars = axis.barh([row["codec"] for row in group], [row[column] or 0 for row in group])
+            axis.bar_label(bars, fmt="%.3g", padding=3)
+            axis.set_title(f"{title}; {threads} threads, batch {', '.join(map(str, rest))}", fontsize=8)
+            axis.set_xscale("symlog", linthresh=1.0)
+            axis.margins(x=0.2)
+            axis.invert_yaxis()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -107,18 +113,30 @@ def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
+    parser.add_argument("--threads", type=int, nargs="+", default=[2], help="threads of torch")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1], help="recordings at once")
+    parser.add_argument("--dtypes", nargs="+", choices=["float32", "bfloat16"], default=["float32"])
+    parser.add_argument("--modes", nargs="+", choices=["eager", "compiled"], default=["eager"])
+    parser.add_argument("--codecs", nargs="+", choices=list(CODECS), default=list(CODECS), help="ours is always there")
     parser.add_argument("--checkpoint", help="folder of our codec; default config, random weights if left out")
     parser.add_argument("--seconds", type=float, default=10.0, help="duration of the audio")
+    parser.add_argument(
+        "--limit_seconds", type=float, default=900.0, help="of one process; what takes longer is left out"
+    )
     args = parser.parse_args(argv)
     if args.worker:
         print(json.dumps(work(args)))
         return
-    runs = run_in_turns(__file__, list(CODECS), argv, args.repeats)
-    rows = compare([median_of(runs[name]) for name in CODECS], args.seconds)
+    names = [name for i, name in enumerate(CODECS) if i == 0 or name in args.codecs]
+    grid = itertools.product(args.threads, args.batch, args.dtypes, args.modes)
+    cells = [dict(zip(CELL, (name, *cell), strict=True)) for cell in grid for name in names]
+    settings = {name: getattr(args, name) for name in ("seconds", "timed_calls", "seed", "checkpoint")}
+    kept = KeptRuns(args.output / "details" / "codecs.jsonl", settings)
+    keys = [json.dumps(cell) for cell in cells]
+    runs = run_in_turns(__file__, keys, argv, args.repeats, kept, args.limit_seconds)
+    rows = compare(cells, runs)
     write_results(args.output, "codecs", args, rows, runs)
-    panels = {"encode_seconds": "encode, s", "decode_seconds": "decode, s"}
-    panels |= {"encode_peak_mb": "encode, extra peak MB", "decode_peak_mb": "decode, extra peak MB"}
-    plot_bars(args.output / "codecs.png", rows, panels, log=False)
+    plot(args.output / "codecs.png", rows)
 
 
 if __name__ == "__main__":

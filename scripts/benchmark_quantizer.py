@@ -16,7 +16,8 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 import torch
-from benchmarking import add_arguments, measure, median_of, plot_bars, run_in_turns, write_results
+from benchmark_runs import run_in_turns
+from benchmarking import add_arguments, measure, median_of, plot_bars, write_results
 from torch import Tensor
 from vector_quantize_pytorch import FSQ
 
@@ -103,6 +104,7 @@ def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch")
     parser.add_argument("--vectors", type=int, default=1_000_000, help="vectors to encode")
     args = parser.parse_args(argv)
     if args.worker:

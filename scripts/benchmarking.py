@@ -5,14 +5,13 @@ import ctypes
 import gc
 import json
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from provenance import describe_run
+from tables import format_cell, markdown_table
 
 MEMORY_METHOD = (
     "Linux, fresh process per measurement: VmHWM of /proc/self/status during the first full call (reset just before it "
@@ -29,6 +28,7 @@ def _resident_mb(field: str) -> float:
 
 
 LEAST_TIMED_SECONDS = 3.0
+MOST_TIMED_SECONDS = 60.0  # no further call after that
 
 
 def measure(call: Callable[[], Any], timed_calls: int) -> dict[str, float]:
@@ -47,7 +47,9 @@ def measure(call: Callable[[], Any], timed_calls: int) -> dict[str, float]:
     call()
     peak = _resident_mb("VmHWM")
     durations: list[float] = []
-    while len(durations) < timed_calls or sum(durations) < LEAST_TIMED_SECONDS:
+    while sum(durations) < MOST_TIMED_SECONDS and (
+        len(durations) < timed_calls or sum(durations) < LEAST_TIMED_SECONDS
+    ):
         start = time.perf_counter()
         call()
         durations.append(time.perf_counter() - start)
@@ -57,30 +59,19 @@ def measure(call: Callable[[], Any], timed_calls: int) -> dict[str, float]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments both benchmarks share; `--worker` is how they call themselves in a fresh process."""
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks"), help="folder of the results")
-    parser.add_argument("--threads", type=int, default=2, help="threads of torch")
     parser.add_argument("--repeats", type=int, default=5, help="fresh processes per contestant, in turns")
     parser.add_argument("--timed_calls", type=int, default=3, help="least number of timed calls in each process")
     parser.add_argument("--seed", type=int, default=0, help="of weights and inputs")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
 
 
-def run_in_turns(script: str, names: list[str], argv: list[str], repeats: int) -> dict[str, list[dict[str, Any]]]:
-    """Results by contestant of fresh processes, each contestant once a turn, so noise hits all alike."""
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    for turn in range(repeats):
-        for name in names:
-            command = [sys.executable, script, *argv, "--worker", name]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-            if done.returncode:
-                raise RuntimeError(f"{name} failed with status {done.returncode}")
-            results[name].append(json.loads(done.stdout.splitlines()[-1]))
-            print(f"turn {turn + 1} of {repeats}: {name}", file=sys.stderr)
-    return results
-
-
 def median_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Median of every number over the runs of one contestant; other values must agree and are kept."""
-    return {
+    """Median of every number over the runs of one contestant; other values must agree and are kept.
+
+    A run that holds `not_available` stands for all.
+    """
+    failed = next((run for run in runs if "not_available" in run), None)
+    return failed or {
         key: statistics.median(run[key] for run in runs) if isinstance(value, float) else value
         for key, value in runs[0].items()
     }
@@ -93,13 +84,10 @@ def write_results(folder: Path, name: str, settings: argparse.Namespace, rows: l
     provenance = describe_run() | {"threads": settings.threads, "memory_method": MEMORY_METHOD}
     content = {"run": provenance, "settings": values, "results": rows, "all_runs": runs}
     (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
-    lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
-    for row in rows:
-        cells = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()]
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", f"Written by `{provenance['command']}` at commit {provenance['commit']}, seed {settings.seed}."]
-    (folder / f"{name}.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    table = markdown_table([list(rows[0]), *([format_cell(value) for value in row.values()] for row in rows)])
+    source = f"Written by `{provenance['command']}` at commit {provenance['commit']}, seed {settings.seed}."
+    (folder / f"{name}.md").write_text(f"{table}\n\n{source}\n")
+    print(table)
 
 
 def plot_bars(path: Path, rows: list[dict], panels: dict[str, str], log: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from eval_plot import arrow
 from eval_rows import Row, audio_file, flat_scores
+from tables import markdown_table
 
 Result = dict[str, Any]
 
@@ -77,15 +78,9 @@ def notes(result: Result) -> list[str]:
     return [*notes, f"Written by `{run['command']}` at commit {run['commit']}."]
 
 
-def markdown(table: list[list[str]]) -> str:
-    """A table in Markdown; the first row has the titles."""
-    lines = ["| " + " | ".join(row) + " |" for row in table]
-    return "\n".join([lines[0], "|---" * len(table[0]) + "|", *lines[1:]])
-
-
 def write_table(path: Path, result: Result) -> None:
     """The summary as Markdown."""
-    blocks = map(markdown, (quality_table(result), rate_table(result), usage_table(result)))
+    blocks = [markdown_table(table) for table in (quality_table(result), rate_table(result), usage_table(result))]
     path.write_text("\n\n".join([*blocks, *notes(result)]) + "\n")
 
 

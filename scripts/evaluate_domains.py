@@ -19,8 +19,9 @@ import numpy as np
 import soundfile
 from eval_clips import Clip, clip_ids, clip_texts, load_clip
 from eval_plot import plot_scores
-from eval_report import format_score, markdown
+from eval_report import format_score
 from eval_summary import read_result
+from tables import markdown_table
 
 from q2d2_tokenizer.data import AudioCache
 
@@ -96,7 +97,7 @@ def write_summary(folder: Path, results: dict[str, dict[str, Any]]) -> None:
         table.append([name, str(result["data"]["clips"]), *cells, f"{result['codecs'][codec]['entropy_bps']:.0f}"])
     run = next(iter(results.values()))["run"]
     note = f"Mean ± half-width of the 95 % interval. Written by `{run['command']}` at commit {run['commit']}."
-    (folder / "domains.md").write_text(f"{markdown(table)}\n\n{note}\n")
+    (folder / "domains.md").write_text(f"{markdown_table(table)}\n\n{note}\n")
     plot_scores(folder / "domains.png", ours)
 
 

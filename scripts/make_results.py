@@ -8,8 +8,9 @@ The title of a section is the --title of its evaluation, or the name of its fold
 import argparse
 from pathlib import Path
 
-from eval_report import markdown, notes, quality_table, rate_table, usage_table
+from eval_report import notes, quality_table, rate_table, usage_table
 from eval_summary import read_result
+from tables import markdown_table
 
 
 def section(folder: Path) -> str:
@@ -17,7 +18,7 @@ def section(folder: Path) -> str:
     result = read_result(folder)
     tables = [quality_table(result), rate_table(result), usage_table(result)]
     title = result["data"].get("title") or folder.name
-    return "\n\n".join([f"## {title}", *map(markdown, tables), *notes(result)])
+    return "\n\n".join([f"## {title}", *map(markdown_table, tables), *notes(result)])
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -7,10 +7,14 @@ os.environ["OMP_NUM_THREADS"] = "1"  # tiny models are slower on several cores; 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from recordings import file_bytes
 
 from q2d2_tokenizer import Q2D2Config, Q2D2Model
 
@@ -57,3 +61,26 @@ def speech_like() -> Callable[..., np.ndarray]:
         return (0.1 * syllables * voiced + 0.03 * (1 - syllables) * noise).astype(np.float32)
 
     return make
+
+
+@pytest.fixture
+def corpus_file(speech_like, tmp_path) -> Path:
+    """Twenty rows: rates and formats mixed, eight of them of no use."""
+    rates = [8000, 16000, 22050, 24000, 44100, 48000]
+    cells: list[bytes | None] = []
+    for i in range(12):
+        samples = speech_like(rates[i % 6] // 3, seed=i, sampling_rate=rates[i % 6])
+        samples = np.stack([samples, samples], axis=1) if i % 4 == 1 else samples
+        cells.append(file_bytes(samples, rates[i % 6], *[("WAV", "PCM_16"), ("FLAC", "PCM_16")][i % 2]))
+    broken = np.full(1000, np.nan, dtype=np.float32)
+    cells[3:3] = [None, b"", b"not audio", cells[0][:-50]]
+    cells += [
+        file_bytes(np.zeros(1000), 24000, "WAV", "PCM_16"),
+        file_bytes(broken, 24000, "WAV", "FLOAT"),
+        file_bytes(np.zeros(0), 24000, "WAV", "PCM_16"),
+        file_bytes(np.tile(speech_like(24000), 5), 24000, "FLAC", "PCM_16"),
+    ]
+    audio = [{"bytes": cell, "path": None} for cell in cells]
+    ids, text = [f"id{i}" for i in range(len(cells))], [f"text {i}" for i in range(len(cells))]
+    pq.write_table(pa.table({"id": ids, "audio": audio, "text": text}), tmp_path / "corpus.parquet", row_group_size=8)
+    return tmp_path / "corpus.parquet"

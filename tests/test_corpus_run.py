@@ -1,17 +1,12 @@
 """Token shards of a corpus: complete whatever happens, every row accounted for, and refused for another codec."""
 
 import errno
-import hashlib
-import importlib.util
 import json
 import os
 import random
+import re
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
-from types import ModuleType
 
 import datasets
 import numpy as np
@@ -20,59 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
+from corpora import OPTIONS, RATE, REASONS, digests, tokenize, tokenizer_of
 from recordings import file_bytes
 
-from q2d2_tokenizer import Q2D2Model
+from q2d2_tokenizer import Q2D2Model, TokenizeAudio
 from q2d2_tokenizer.audio import read_audio
 from q2d2_tokenizer.corpus import Corpus
 from q2d2_tokenizer.shards import find_row, list_shards, load_token_shards
 from q2d2_tokenizer.tokenize_corpus import CorpusOptions, CorpusTokenizer
-
-RATE = 24000
-SCRIPTS = Path(__file__).parents[1] / "scripts"
-
-
-@pytest.fixture
-def corpus_file(speech_like, tmp_path) -> Path:
-    """Twenty rows: rates and formats mixed, eight of them of no use."""
-    rates = [8000, 16000, 22050, 24000, 44100, 48000]
-    cells: list[bytes | None] = []
-    for i in range(12):
-        samples = speech_like(rates[i % 6] // 3, seed=i, sampling_rate=rates[i % 6])
-        samples = np.stack([samples, samples], axis=1) if i % 4 == 1 else samples
-        cells.append(file_bytes(samples, rates[i % 6], *[("WAV", "PCM_16"), ("FLAC", "PCM_16")][i % 2]))
-    broken = np.full(1000, np.nan, dtype=np.float32)
-    cells[3:3] = [None, b"", b"not audio", cells[0][:-50]]
-    cells += [
-        file_bytes(np.zeros(1000), RATE, "WAV", "PCM_16"),
-        file_bytes(broken, RATE, "WAV", "FLOAT"),
-        file_bytes(np.zeros(0), RATE, "WAV", "PCM_16"),
-        file_bytes(np.tile(speech_like(RATE), 5), RATE, "FLAC", "PCM_16"),
-    ]
-    audio = [{"bytes": cell, "path": None} for cell in cells]
-    ids, text = [f"id{i}" for i in range(len(cells))], [f"text {i}" for i in range(len(cells))]
-    pq.write_table(pa.table({"id": ids, "audio": audio, "text": text}), tmp_path / "corpus.parquet", row_group_size=8)
-    return tmp_path / "corpus.parquet"
-
-
-REASONS = {"empty": 3, "not finite": 1, "silent": 1, "too long": 1, "unreadable": 2}
-OPTIONS = CorpusOptions(max_hours=4 / 3600, rows_per_shard=3)
-
-
-def tokenizer_of(source: Path, model: Q2D2Model, folder: Path, options: CorpusOptions = OPTIONS) -> CorpusTokenizer:
-    return CorpusTokenizer(Corpus([str(source)]), model, folder, options)
-
-
-def tokenize(source: Path, model: Q2D2Model, folder: Path, options: CorpusOptions = OPTIONS) -> dict:
-    tokenizer = tokenizer_of(source, model, folder, options)
-    tokenizer.prepare()
-    tokenizer.run()
-    return tokenizer.finish("cc0-1.0", "a test")
-
-
-def digests(folder: Path) -> dict[str, str]:
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def test_tokens_are_those_of_the_model_and_rows_add_up(corpus_file, tiny_model, tmp_path):
@@ -264,6 +214,60 @@ def test_full_disk_and_read_only_output(corpus_file, tiny_model, tmp_path, monke
     assert tokenize(corpus_file, tiny_model, tmp_path / "out")["input_rows"] == 20
 
 
+@pytest.mark.parametrize(("code", "message"), [(errno.EROFS, "Read-only file system"), (errno.EACCES, "denied")])
+def test_read_only_output(corpus_file, tiny_model, tmp_path, monkeypatch, code, message):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match=f"cannot write to .*out: .*{message}"):
+        tokenize(corpus_file, tiny_model, tmp_path / "out")
+
+
+def test_damaged_inputs_do_not_stop_the_run(corpus_file, tiny_model, tmp_path):
+    content = corpus_file.read_bytes()
+    (tmp_path / "torn.parquet").write_bytes(content[: len(content) // 2])
+    damaged = bytearray(content)
+    start = pq.read_metadata(corpus_file).row_group(0).column(1).data_page_offset  # audio of the first eight rows
+    damaged[start : start + 40] = b"\xff" * 40
+    (tmp_path / "damaged.parquet").write_bytes(damaged)
+    corpus = Corpus([str(tmp_path / f"{name}.parquet") for name in ("corpus", "damaged", "torn")], drop_columns=["id"])
+    tokenizer = CorpusTokenizer(corpus, tiny_model, tmp_path / "out", OPTIONS)
+    tokenizer.prepare()
+    tokenizer.run()
+    summary = tokenizer.finish("cc0-1.0", "a test")
+    assert summary["input_rows"] == 20 + 20 + 1 == summary["token_rows"] + sum(summary["rejects"].values())
+    tokens = load_token_shards(tmp_path / "out", None)
+    alone = tokenize(corpus_file, tiny_model, tmp_path / "alone")
+    good = load_token_shards(tmp_path / "alone", None)
+    assert tokens["codes"][: alone["token_rows"]] == good["codes"][:]
+    second = [row["text"] for row in tokens if row["id"].startswith("damaged.parquet/")]
+    assert second == [text for text in good["text"] if int(text.split()[1]) >= 8]
+
+
+def test_progress_shows_hours_speed_and_the_time_that_remains(corpus_file, tiny_model, tmp_path, capsys):
+    tokenizer = tokenizer_of(corpus_file, tiny_model, tmp_path / "out")
+    tokenizer.prepare()
+    tokenizer.run(0, 2, show_progress=True)
+    tokenizer.run(show_progress=True)  # goes on: rows and hours of the first run count as done
+    hours = tokenizer.finish("cc0-1.0", "a test")["hours"]
+    first, second = (text.split("\r") for text in capsys.readouterr().err.strip().split("\n"))
+    assert "process 0 of 2" in first[-1] and "11/11" in first[-1]
+    assert "11/20" in second[1] and "20/20" in second[-1]
+    assert re.search(r"\[\d\d:\d\d<\d\d:\d\d, .*row/s, ([\d.]+) h, \d+x real time\]", second[-1])
+    assert f" {hours:.2f} h, " in second[-1]
+
+
+def test_dataset_map_gives_the_same_tokens(corpus_file, tiny_model, tmp_path):
+    tiny_model.save_pretrained(tmp_path / "codec")
+    tokenize(corpus_file, tiny_model, tmp_path / "out")
+    shards = load_token_shards(tmp_path / "out", None)
+    rows = {row["id"]: row for row in pq.read_table(corpus_file).to_pylist()}
+    same = datasets.Dataset.from_list([rows[row_id] for row_id in shards["id"]])
+    mapped = same.map(TokenizeAudio(tmp_path / "codec"), batched=True, batch_size=4, remove_columns=["audio"])
+    assert mapped["audio_codes"][:] == shards["codes"][:] and mapped["text"][:] == shards["text"][:]
+
+
 def test_reading_refuses_other_codecs_and_finds_rows(corpus_file, tiny_model, tmp_path):
     tokenize(corpus_file, tiny_model, tmp_path / "out")
     with pytest.raises(ValueError, match=f"of codec {tiny_model.fingerprint()}, expected codec other"):
@@ -298,57 +302,3 @@ def test_a_shard_without_tokens(tiny_model, tmp_path):
     summary = tokenize(tmp_path / "a.wav", tiny_model, tmp_path / "out")
     assert summary["rejects"] == {"empty": 1} and summary["tokens"] == 0
     assert len(load_token_shards(tmp_path / "out", None)) == 0
-
-
-def load_script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_scripts_round_trip_with_two_processes(corpus_file, tiny_model, tmp_path):
-    tiny_model.save_pretrained(tmp_path / "codec")
-    launcher = "-m torch.distributed.run --standalone --nproc_per_node 2".split()
-    command = [sys.executable, *launcher, SCRIPTS / "tokenize_dataset.py", corpus_file, "--output", tmp_path / "two"]
-    options = ["--licence", "cc0-1.0", "--max_hours", OPTIONS.max_hours, "--rows_per_shard", 3, "--source", "a test"]
-    command += [*options, "--checkpoint", tmp_path / "codec"]
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS.parent)}
-    result = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count("20 rows = 12 with tokens + 8 rejected (3 empty, 1 not finite") == 1
-    tokenize(corpus_file, tiny_model, tmp_path / "one")
-    assert digests(tmp_path / "two") == digests(tmp_path / "one")
-
-
-def test_a_row_becomes_audio_again(corpus_file, tiny_model, tmp_path, capsys):
-    tiny_model.save_pretrained(tmp_path / "codec")
-    tokenize(corpus_file, tiny_model, tmp_path / "out")
-    decode_row = load_script("decode_row").main
-    arguments = ["--output", str(tmp_path / "row.wav"), "--checkpoint", str(tmp_path / "codec")]
-    assert decode_row([str(tmp_path / "out"), "id8", *arguments]) == 0
-    tokens = find_row(tmp_path / "out", "id8")
-    codes = torch.from_numpy(tokens.audio_codes).long().view(1, 1, -1)
-    audio = tiny_model.decode(codes, num_samples=tokens.num_samples).audio_values.flatten().numpy()
-    assert np.abs(soundfile.read(tmp_path / "row.wav", dtype="float32")[0] - audio.clip(-1, 1)).max() < 1e-4
-    assert decode_row([str(tmp_path / "out"), "id5", *arguments]) == 2
-    with torch.no_grad():
-        tiny_model.quantizer.project_in.bias += 0.5
-    tiny_model.save_pretrained(tmp_path / "codec")
-    assert decode_row([str(tmp_path / "out"), "id8", *arguments]) == 2
-    errors = capsys.readouterr().err
-    assert "'id5' was rejected, unreadable" in errors
-    assert f"{tokens.codec_fingerprint}, expected codec {tiny_model.fingerprint()}" in errors
-
-
-def test_errors_of_the_command(corpus_file, tiny_model, tmp_path, capsys):
-    tiny_model.save_pretrained(tmp_path / "codec")
-    main = load_script("tokenize_dataset").main
-    common = ["--output", str(tmp_path / "out"), "--licence", "cc0-1.0", "--checkpoint", str(tmp_path / "codec")]
-    assert main([str(corpus_file), *common, "--audio_column", "speech"]) == 2
-    assert main([str(tmp_path / "nothing"), *common]) == 2
-    assert main([str(corpus_file), *common, "--output", str(corpus_file / "out")]) == 2
-    assert main([str(corpus_file), *common, "--checkpoint", str(tmp_path / "none")]) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tokenize_dataset: ")]
-    for line, part in zip(lines, ["no column 'speech'", "no Parquet, tar", "cannot write to", ""], strict=True):
-        assert part in line
