@@ -178,12 +178,12 @@ def test_cells_have_the_sides_of_the_lattice(name: str, levels: list[int], count
     assert {len(found[index]) for index in inner.nonzero().flatten()} == {count}
 
 
-@pytest.mark.parametrize(("name", "levels"), CASES)
+@pytest.mark.parametrize(("name", "levels"), [case for case in CASES if math.prod(case.values[1]) < 150])
 def test_halfway_to_a_neighbour_no_other_point_is_as_near(name: str, levels: list[int]):
     points = points_of(name, levels)
     found = lattice_neighbours(build_groups(name, levels, len(levels))[0])
     assert all(others and all(index in found[other] for other in others) for index, others in enumerate(found))
-    for index in range(0, len(points), 1 + len(points) // 20):
+    for index in range(0, len(points), 1 + len(points) // 10):
         halfway = (points[index] + points) / 2  # (G, g)
         distances = torch.cdist(halfway, points, compute_mode="donot_use_mm_for_euclid_dist")
         nearest = (distances < distances.min(-1, keepdim=True).values + 1e-6).sum(-1)
