@@ -35,6 +35,20 @@ def measure(call: Callable[[], Any], timed_calls: int) -> dict[str, float]:
     """Peak memory of a first call, in MB, and the median duration, in seconds, of those that follow.
 
     `timed_calls` follow, or more: a short call is not warm after three.
+    """
+    memory = measure_peak(call)
+    durations: list[float] = []
+    while sum(durations) < MOST_TIMED_SECONDS and (
+        len(durations) < timed_calls or sum(durations) < LEAST_TIMED_SECONDS
+    ):
+        start = time.perf_counter()
+        call()
+        durations.append(time.perf_counter() - start)
+    return {"seconds": statistics.median(durations), **memory}
+
+
+def measure_peak(call: Callable[[], Any]) -> dict[str, float]:
+    """Peak memory of a call, in MB.
 
     `peak_mb` is what the call adds, `process_mb` all that the process holds at that moment.
 
@@ -46,14 +60,7 @@ def measure(call: Callable[[], Any], timed_calls: int) -> dict[str, float]:
     Path("/proc/self/clear_refs").write_text("5")
     call()
     peak = _resident_mb("VmHWM")
-    durations: list[float] = []
-    while sum(durations) < MOST_TIMED_SECONDS and (
-        len(durations) < timed_calls or sum(durations) < LEAST_TIMED_SECONDS
-    ):
-        start = time.perf_counter()
-        call()
-        durations.append(time.perf_counter() - start)
-    return {"seconds": statistics.median(durations), "peak_mb": max(0.0, peak - before), "process_mb": peak}
+    return {"peak_mb": max(0.0, peak - before), "process_mb": peak}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
