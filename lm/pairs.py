@@ -98,7 +98,6 @@ class PairLlamaForCausalLM(LlamaPreTrainedModel):
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
     ) -> BaseModelOutputWithPast:
@@ -106,7 +105,6 @@ class PairLlamaForCausalLM(LlamaPreTrainedModel):
         return self.model(
             inputs_embeds=self.embed(input_ids),
             attention_mask=attention_mask,
-            position_ids=position_ids,
             past_key_values=past_key_values,
             use_cache=use_cache,
         )
@@ -166,8 +164,8 @@ class PairLlamaForCausalLM(LlamaPreTrainedModel):
         ended = torch.zeros_like(input_ids[:, 0], dtype=torch.bool)
         cache, new = None, input_ids
         for _ in range(max_new_tokens):
-            positions = (mask.cumsum(1) - 1).clamp_min(0)[:, -new.shape[1] :]
-            output = self(new, mask, positions, cache, use_cache=True)
+            # Padding shifts the positions of a row, which changes nothing: rotary embeddings see distances alone.
+            output = self(new, mask, cache, use_cache=True)
             cache = output.past_key_values
             token = self._next(output.last_hidden_state[:, -1], warpers, generator)
             token = token.masked_fill(ended, config.pad_token_id)
