@@ -1,10 +1,50 @@
 """Blocks used by more than one part of the codec."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+class Stage(NamedTuple):
+    """One step of a part of the codec.
+
+    Args:
+        apply: Frames (B, T, ...) and a mask (B, T) of those inside the recording, or None for all, -> frames (B, T, ...).
+            Frames outside count as zeros.
+        context_frames: Frames on each side that a frame depends on.
+    """
+
+    apply: Callable[[Tensor, Tensor | None], Tensor]
+    context_frames: int
+
+
+class FramePart(nn.Module):
+    """An encoder or decoder: a chain of stages, each of finite context, so that it can be computed piece by piece."""
+
+    def frame_stages(self) -> list[Stage] | None:
+        """The stages in order, or None if a frame depends on the whole recording."""
+        return None
+
+    @property
+    def context_frames(self) -> int | None:
+        """Frames on each side that a frame depends on, or None if that is all of them."""
+        stages = self.frame_stages()
+        return None if stages is None else sum(stage.context_frames for stage in stages)
+
+    def forward(self, frames: Tensor, frame_mask: Tensor | None = None) -> Tensor:
+        """All stages over the frames (B, T, ...) of whole recordings."""
+        for stage in self.frame_stages():
+            frames = stage.apply(frames, frame_mask)
+        return frames
+
+
+def exact_dtype(device: torch.device) -> torch.dtype:
+    """The finest floating-point type of a device."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _convolve_depthwise(conv: nn.Conv1d, x: Tensor) -> Tensor:
@@ -57,7 +97,7 @@ class ConvNeXtBlock(nn.Module):
         return x + self.scale * y
 
 
-class ConvNeXtBackbone(nn.Module):
+class ConvNeXtBackbone(FramePart):
     """Features (B, T, C_in) -> hidden states (B, T, C): an input convolution and a stack of ConvNeXt blocks.
 
     Frames outside a recording are zeros at every layer, as if the recording were convolved alone: `frame_mask` says
@@ -79,14 +119,26 @@ class ConvNeXtBackbone(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.blocks = nn.ModuleList(ConvNeXtBlock(dim, hidden_dim, kernel_size, 1 / depth) for _ in range(depth))
         self.final_norm = nn.LayerNorm(dim)
-        self.context_frames = (kernel_size // 2) * (depth + 1)
 
-    def forward(self, x: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        mask = 1.0 if frame_mask is None else frame_mask.unsqueeze(-1).to(x.dtype)  # (B, T, 1)
-        x = self.norm(self.embed((x * mask).transpose(1, 2)).transpose(1, 2))
-        for block in self.blocks:
-            x = block(x * mask)
-        return self.final_norm(x)
+    def frame_stages(self) -> list[Stage]:
+        """The input convolution, the blocks and the normalization."""
+        blocks = [Stage(partial(self._apply_block, block), block.depthwise.padding[0]) for block in self.blocks]
+        return [Stage(self._embed, self.embed.padding[0]), *blocks, Stage(lambda x, _: self.final_norm(x), 0)]
+
+    def _embed(self, x: Tensor, frame_mask: Tensor | None) -> Tensor:
+        # In the precision of the features: sums of hundreds of large logarithms are where float32 would lose most.
+        conv, norm, dtype = self.embed, self.norm, x.dtype
+        x = _masked(x, frame_mask).transpose(1, 2)
+        x = F.conv1d(x, conv.weight.to(dtype), conv.bias.to(dtype), padding=conv.padding).transpose(1, 2)
+        x = F.layer_norm(x, norm.normalized_shape, norm.weight.to(x.dtype), norm.bias.to(x.dtype), norm.eps)
+        return x.to(norm.weight.dtype)
+
+    def _apply_block(self, block: ConvNeXtBlock, x: Tensor, frame_mask: Tensor | None) -> Tensor:
+        return block(_masked(x, frame_mask))
+
+
+def _masked(x: Tensor, frame_mask: Tensor | None) -> Tensor:
+    return x if frame_mask is None else x * frame_mask.unsqueeze(-1).to(x.dtype)
 
 
 def frame_signal(audio: Tensor, frame_length: int, hop_length: int) -> Tensor:
