@@ -1,6 +1,6 @@
 """Decoders: quantized latents (B, T, hidden_size) -> audio (B, 1, T * hop_length).
 
-The contract is that of `encoders`: `forward(quantized, frame_mask)` and `frame_stages`, the last of which gives (B, T, hop_length).
+The contract is that of `encoders`: `forward(quantized, frame_mask)`, and `frame_stages` that end in frames of audio.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Encoders: audio (B, 1, T * hop_length) -> latents (B, T, hidden_size).
 
 The contract: `forward(audio, frame_mask)` with an optional mask (B, T) of the frames that lie inside the recording, and
-the `frame_stages` of a `FramePart`, whose frames of audio are (B, T, hop_length), or None if a frame depends on all of them.
+the `frame_stages` of a `FramePart`, which begin with frames of audio (B, T, hop_length).
 """
 
 import math
@@ -69,7 +69,7 @@ class StftEncoder(Float32Buffers, FramePart):
         wide, narrow = exact_dtype(audio.device), self.backbone.norm.weight.dtype
         windows = frame_signal(audio.flatten(1), self.n_fft, self.hop_length)  # (B, T, n_fft)
         windows = windows.to(torch.float32 if training else wide) * self.window
-        spectrum = torch.fft.rfft(windows).abs().to(self.mel_filters.dtype)
+        spectrum = torch.fft.rfft(windows).to(self.mel_filters.dtype.to_complex()).abs()
         mel = spectrum @ self.mel_filters  # (B, T, n_mels)
         return mel.to(narrow if training else wide).clamp_min(1e-5).log()
 
@@ -89,7 +89,7 @@ class SeanetResidual(nn.Module):
 
 @ENCODERS.register("seanet")
 class SeanetEncoder(FramePart):
-    """The paper's encoder: strided convolutions with residual units on the waveform, then an LSTM, which sees all of it.
+    """The paper's encoder: strided convolutions with residual units on the waveform, then an LSTM that sees all of it.
 
     Source: EnCodec, arXiv 2210.13438, section 3.1. Differs: no weight normalization, replicated edges.
 

@@ -1,7 +1,7 @@
 """The codec: waveform -> tokens -> waveform.
 
-`encode` and `decode` compute a recording in blocks of frames, or piece by piece as it comes in; `streaming` says how, and
-why the tokens are the same, to the bit, in any pieces, alone or in a padded batch.
+`encode` and `decode` compute a recording in blocks of frames, or piece by piece as it comes in; `streaming` says how,
+and why the tokens are then the same, to the bit, alone or in a padded batch.
 """
 
 import hashlib
@@ -128,7 +128,7 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
 
     @property
     def decoder_latency_samples(self) -> int | None:
-        """Samples of the tokens behind a frame that come in before `decode` gives its audio; None if it cannot stream."""
+        """Samples of tokens behind a frame that come in before `decode` gives its audio; None if it cannot stream."""
         context = self.decoder.context_frames
         return None if context is None else context * self.config.hop_length
 
@@ -154,9 +154,9 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
     ) -> Q2D2EncoderOutput:
         """Tokens of audio, of whole recordings or of the next piece of them.
 
-        A recording in pieces: pass every piece with `use_streaming=True` and the `cache` that came with the piece before,
-        and the last one, which may be empty, with the cache alone. The tokens that come out, one piece after the other,
-        are those of the whole recording.
+        A recording in pieces: pass every piece with `use_streaming=True` and the `cache` that came with the one
+        before, and the last, which may be empty, with the cache alone. The tokens that come out, one piece after the
+        other, are those of the whole recording.
 
         Args:
             input_values: Audio (B, 1, N) at `config.sampling_rate`, within plus or minus 1.
@@ -169,7 +169,7 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
 
         Raises:
             ValueError: On a wrong shape, samples that are not finite, a mask that does not end in its padding, or pieces
-                for a model that needs the whole recording.
+                for a model that cannot take them.
         """
         self._refuse_unknown(kwargs)
         in_pieces = use_streaming or cache is not None
@@ -213,13 +213,15 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
 
         Raises:
             ValueError: On a wrong shape, tokens out of range, a `num_samples` that takes another number of tokens, or
-                pieces for a model that needs the whole recording.
+                pieces for a model that cannot take them.
         """
         self._refuse_unknown(kwargs)
         in_pieces = use_streaming or cache is not None
         lengths = self._check_codes(audio_codes, audio_codes_mask, in_pieces)
         if in_pieces:
             self._check_piece("decoder", lengths, audio_codes.shape, cache, Q2D2DecoderCache)
+            if use_streaming and num_samples is not None:
+                raise ValueError("num_samples says where the recordings end; pass it with their last tokens only")
             audio, cache = self._decode_piece(audio_codes[:, 0], cache, not use_streaming, num_samples)
         else:
             samples = self._check_num_samples(num_samples, lengths)
@@ -347,7 +349,7 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
             raise ValueError("every item needs at least one token, got an empty one")
         size = self.config.codebook_size
         for codes, length in zip(audio_codes, lengths, strict=True):
-            low, high = codes[0, :length].min().item(), codes[0, :length].max().item()
+            low, high = (codes[0, :length].min().item(), codes[0, :length].max().item()) if length else (0, 0)
             if low < 0 or high >= size:
                 raise ValueError(
                     f"audio_codes must be within 0 and {size - 1}, got {low if low < 0 else high}; "

@@ -1,12 +1,12 @@
 """Recordings piece by piece: what has to be remembered between pieces, and tokens that do not depend on the pieces.
 
-Every stage of an encoder or decoder sees a few frames of context on each side. So the frames of a stage lag behind those
-that came in, and the last `2 * context_frames` that went into each stage are all that the rest of a recording needs:
-every frame is computed once, and memory does not grow.
+Every stage of an encoder or decoder sees a few frames of context on each side. So the frames of a stage lag behind
+those that came in, and the last `2 * context_frames` that went into each stage are all that the rest of a recording
+needs: every frame is computed once, and memory does not grow.
 
 In float32 a frame is rounded differently in pieces of another size. A token that could change by this is computed again
 in float64 from the samples it depends on (`encode_exactly`); the others are the same anyway. So all tokens are those of
-the computation in float64, whatever the pieces, the batch, the number of threads and the processor.
+a computation in float64, whatever the pieces, the batch, the number of threads and the processor.
 """
 
 from dataclasses import dataclass
@@ -75,9 +75,14 @@ def advance(stages: list[Stage], frames: Tensor, cache: FrameCache | None, is_la
 
     Returns:
         The frames that are determined now, `sum(context_frames)` later than they come in, and the cache.
+
+    Raises:
+        ValueError: If recordings without frames end.
     """
     position = 0 if cache is None else cache.num_frames  # of the first new frame of the stage
     num_frames = position + frames.shape[1]
+    if is_last and not num_frames:
+        raise ValueError("every recording needs at least one sample or token, got none in all of its pieces")
     if is_last:
         frames = _append_zeros(frames, sum(stage.context_frames for stage in stages))
     states = []
@@ -174,7 +179,7 @@ def encode_next(
 def decode_next(
     decoder: FramePart, quantizer: Quantizer, codes: Tensor, cache: Q2D2DecoderCache | None, is_last: bool
 ) -> tuple[Tensor, Q2D2DecoderCache]:
-    """Audio (B, N) float32 that the next codes (B, T) determine, and the cache for those behind them; as `encode_next`."""
+    """Audio (B, N) float32 that the next codes (B, T) determine, and the cache; see `encode_next`."""
     quantized = quantizer.decode(codes).to(next(decoder.parameters()).dtype)
     audio, state = advance(decoder.frame_stages(), quantized, None if cache is None else cache.frames, is_last)
     return audio.flatten(1).float(), Q2D2DecoderCache(len(codes), state)
