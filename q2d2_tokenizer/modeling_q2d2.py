@@ -168,8 +168,8 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
             [`Q2D2EncoderOutput`] with `audio_codes` (B, 1, T), `audio_codes_mask` (B, T) and `cache`.
 
         Raises:
-            ValueError: On a wrong shape, samples that are not finite, a mask that does not end in its padding, or pieces
-                for a model that cannot take them.
+            ValueError: On a wrong shape, samples that are not finite, a mask that does not end in its padding, or
+                pieces for a model that cannot take them.
         """
         self._refuse_unknown(kwargs)
         in_pieces = use_streaming or cache is not None
