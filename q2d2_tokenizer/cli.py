@@ -9,7 +9,6 @@ Exit code: 0 if all went well, 1 if single files failed (the rest is done), 2 if
 """
 
 import argparse
-import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -19,15 +18,15 @@ from pathlib import Path
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from torch import Tensor
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
-from .audio import AUDIO_SUFFIXES, read_audio
+from .audio import AUDIO_SUFFIXES
 from .bundled import default_checkpoint
 from .configuration_q2d2 import Q2D2Config
 from .modeling_q2d2 import Q2D2Model
-from .token_file import TOKEN_SUFFIX, TokenFile, load_tokens, save_tokens, write_atomically
+from .recordings import decode_to_file, encode_file
+from .token_file import TOKEN_SUFFIX, TokenFile, load_tokens, save_tokens
 
 _SUFFIXES = {
     "encode": (AUDIO_SUFFIXES, TOKEN_SUFFIX),
@@ -147,12 +146,11 @@ class Codec:
         except (AssertionError, RuntimeError) as error:  # what torch raises for a device that is not there
             raise UsageError(f"cannot use the device {device!r}: {error}") from error
         self.fingerprint = self.model.fingerprint()
-        self.sampling_rate = self.model.config.sampling_rate
 
     def encode(self, source: Path, target: Path) -> None:
         """Audio file to token file."""
-        codes, num_samples = self._encode(source)
-        save_tokens(target, TokenFile(codes[0, 0].cpu().numpy(), self.sampling_rate, num_samples, self.fingerprint))
+        codes, num_samples = encode_file(self.model, source)
+        save_tokens(target, TokenFile(codes, self.model.config.sampling_rate, num_samples, self.fingerprint))
 
     def decode(self, source: Path, target: Path) -> None:
         """Token file to wav file.
@@ -166,24 +164,11 @@ class Codec:
                 f"the tokens are of codec {tokens.codec_fingerprint}, but {self.checkpoint} is codec "
                 f"{self.fingerprint}; pass the --checkpoint that made them"
             )
-        codes = torch.from_numpy(tokens.audio_codes).long().view(1, 1, -1)
-        self._decode(codes, tokens.num_samples, target)
+        decode_to_file(self.model, tokens.audio_codes, tokens.num_samples, target)
 
     def reconstruct(self, source: Path, target: Path) -> None:
         """Audio file through tokens to wav file."""
-        self._decode(*self._encode(source), target)
-
-    def _encode(self, source: Path) -> tuple[Tensor, int]:
-        samples = torch.from_numpy(read_audio(source, self.sampling_rate))
-        return self.model.encode(samples.view(1, 1, -1).to(self.model.device)).audio_codes, samples.numel()
-
-    def _decode(self, codes: Tensor, num_samples: int, target: Path) -> None:
-        import soundfile
-
-        audio = self.model.decode(codes.to(self.model.device), num_samples=num_samples).audio_values
-        content = io.BytesIO()
-        soundfile.write(content, audio[0, 0].cpu().numpy(), self.sampling_rate, format="WAV", subtype="PCM_16")
-        write_atomically(target, content.getvalue())
+        decode_to_file(self.model, *encode_file(self.model, source), target)
 
 
 def load_model(checkpoint: str) -> Q2D2Model:

@@ -89,7 +89,7 @@ def _scan_mp3(data: bytes) -> tuple[int, bool, bool]:
     """Least number of samples of the frames, whether a header tells the number, and whether the last frame is whole."""
     position = _id3_length(data)
     first, num_frames, samples_per_frame, has_length = None, 0, 0, False
-    while position + 4 <= len(data) and not data.startswith(_MP3_END_TAGS, position):
+    while position + 4 <= len(data) and not bytes(data[position : position + 11]).startswith(_MP3_END_TAGS):
         header = (data[position + 1] & 0xFE, data[position + 2] & 0x0C)
         size = _mp3_frame_length(data, position) if first in (None, header) else 0
         if not size:

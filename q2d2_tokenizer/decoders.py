@@ -1,6 +1,6 @@
 """Decoders: quantized latents (B, T, hidden_size) -> audio (B, 1, T * hop_length).
 
-The contract is that of `encoders`: `forward(quantized, frame_mask)` and `context_frames`.
+The contract is that of `encoders`: `forward(quantized, frame_mask)`, and `frame_stages` that end in frames of audio.
 """
 
 import math
@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configuration_q2d2 import Q2D2Config
-from .layers import ConvNeXtBackbone, Float32Buffers, overlap_add
+from .layers import ConvNeXtBackbone, Float32Buffers, FramePart, Stage, overlap_add
 from .registry import Registry
 
 DECODERS = Registry("decoder")
 
 
 class IstftHead(Float32Buffers):
-    """Hidden states (B, T, C) -> audio (B, T * hop_length): magnitude and phase of every frame, then inverse STFT.
+    """Hidden states (B, T, C) -> audio (B, T, hop_length): magnitude and phase of every frame, then inverse STFT.
 
     Source: Vocos, arXiv 2306.00814, section 3.3.
     """
@@ -37,7 +37,8 @@ class IstftHead(Float32Buffers):
         spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())  # faster than torch.polar
         frames = torch.fft.irfft(spectrum, self.n_fft) * (self.window * mask)
         envelope = overlap_add(self.window.square() * mask, self.hop_length)
-        return overlap_add(frames, self.hop_length) / envelope.clamp_min(1e-8)
+        audio = overlap_add(frames, self.hop_length) / envelope.clamp_min(1e-8)
+        return audio.unflatten(-1, (-1, self.hop_length))
 
 
 class ResnetBlock(nn.Module):
@@ -87,7 +88,7 @@ class AttentionPrenet(nn.Module):
 
 
 @DECODERS.register("vocos")
-class VocosDecoder(nn.Module):
+class VocosDecoder(FramePart):
     """ConvNeXt blocks at the frame rate and an inverse-STFT head.
 
     Source: Vocos, arXiv 2306.00814.
@@ -116,10 +117,14 @@ class VocosDecoder(nn.Module):
         self.prenet = AttentionPrenet(config.hidden_size) if attention else None
         self.backbone = ConvNeXtBackbone(config.hidden_size, dim, depth, dim * expansion, kernel_size)
         self.head = IstftHead(dim, overlap * config.hop_length, config.hop_length)
-        self.context_frames = None if attention else self.backbone.context_frames + math.ceil((overlap - 1) / 2)
+
+    def frame_stages(self) -> list[Stage] | None:
+        """The stages of the backbone and the head; None with attention."""
+        context = math.ceil((self.head.n_fft / self.head.hop_length - 1) / 2)
+        return None if self.prenet is not None else [*self.backbone.frame_stages(), Stage(self.head, context)]
 
     def forward(self, quantized: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         x = quantized.to(self.head.project.weight.dtype)
         if self.prenet is not None:
             x = self.prenet(x, frame_mask)
-        return self.head(self.backbone(x, frame_mask), frame_mask).unsqueeze(1)  # (B, 1, N)
+        return self.head(self.backbone(x, frame_mask), frame_mask).flatten(1).unsqueeze(1)  # (B, 1, N)

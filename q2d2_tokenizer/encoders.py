@@ -1,7 +1,7 @@
 """Encoders: audio (B, 1, T * hop_length) -> latents (B, T, hidden_size).
 
 The contract: `forward(audio, frame_mask)` with an optional mask (B, T) of the frames that lie inside the recording, and
-`context_frames`, the frames on each side that a frame depends on, or None if that is all of them.
+the `frame_stages` of a `FramePart`, which begin with frames of audio (B, T, hop_length).
 """
 
 import math
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from transformers.audio_utils import mel_filter_bank
 
 from .configuration_q2d2 import Q2D2Config
-from .layers import ConvNeXtBackbone, Float32Buffers, frame_signal
+from .layers import ConvNeXtBackbone, Float32Buffers, FramePart, Stage, exact_dtype, frame_signal
 from .registry import Registry
 
 ENCODERS = Registry("encoder")
 
 
 @ENCODERS.register("stft")
-class StftEncoder(Float32Buffers):
+class StftEncoder(Float32Buffers, FramePart):
     """Log-mel spectrogram and ConvNeXt blocks at the frame rate: all convolution, and the fast choice on a CPU.
 
     Args:
@@ -52,17 +52,26 @@ class StftEncoder(Float32Buffers):
         self.register_buffer("mel_filters", torch.tensor(filters, dtype=torch.float32))  # (n_fft // 2 + 1, n_mels)
         dim = config.hidden_size
         self.backbone = ConvNeXtBackbone(n_mels, dim, depth, dim * expansion, kernel_size)
-        self.context_frames = self.backbone.context_frames + math.ceil((n_fft / config.hop_length - 1) / 2)
+
+    def frame_stages(self) -> list[Stage]:
+        """The spectrogram and the stages of the backbone."""
+        context = math.ceil((self.n_fft / self.hop_length - 1) / 2)
+        return [Stage(self._features, context), *self.backbone.frame_stages()]
 
     def forward(self, audio: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        frames = frame_signal(audio.squeeze(1), self.n_fft, self.hop_length)  # (B, T, n_fft)
-        # In a band without signal, rounding in float32 is as large as the clamp below, and tokens would follow the FFT
-        # library. MPS has no float64.
-        dtype = torch.float32 if frames.device.type == "mps" else torch.float64
-        spectrum = torch.fft.rfft(frames.to(dtype) * self.window.to(dtype)).abs()
-        mel = spectrum.float() @ self.mel_filters  # (B, T, n_mels)
-        features = mel.clamp_min(1e-5).log()
-        return self.backbone(features.to(self.backbone.norm.weight.dtype), frame_mask)
+        return super().forward(audio.view(len(audio), -1, self.hop_length), frame_mask)
+
+    def _features(self, audio: Tensor, frame_mask: Tensor | None) -> Tensor:
+        """Log-mel spectrogram (B, T, n_mels) of frames of audio (B, T, hop_length), zeros outside the recording."""
+        # Next to a loud tone, what float32 rounds off in the transform is more than there is in a quiet band, and the
+        # logarithm shows it. So it is float64, except in training, where tokens need not be the same again.
+        training = torch.is_grad_enabled()
+        wide, narrow = exact_dtype(audio.device), self.backbone.norm.weight.dtype
+        windows = frame_signal(audio.flatten(1), self.n_fft, self.hop_length)  # (B, T, n_fft)
+        windows = windows.to(torch.float32 if training else wide) * self.window
+        spectrum = torch.fft.rfft(windows).to(self.mel_filters.dtype.to_complex()).abs()
+        mel = spectrum @ self.mel_filters  # (B, T, n_mels)
+        return mel.to(narrow if training else wide).clamp_min(1e-5).log()
 
 
 class SeanetResidual(nn.Module):
@@ -79,8 +88,8 @@ class SeanetResidual(nn.Module):
 
 
 @ENCODERS.register("seanet")
-class SeanetEncoder(nn.Module):
-    """The paper's encoder: strided convolutions with residual units on the waveform, then an LSTM.
+class SeanetEncoder(FramePart):
+    """The paper's encoder: strided convolutions with residual units on the waveform, then an LSTM that sees all of it.
 
     Source: EnCodec, arXiv 2210.13438, section 3.1. Differs: no weight normalization, replicated edges.
 
@@ -101,7 +110,6 @@ class SeanetEncoder(nn.Module):
             dim = 2 * dim
         self.lstm = nn.LSTM(dim, dim, lstm_layers, batch_first=True)
         self.project = nn.Conv1d(dim, config.hidden_size, 7, padding=3, padding_mode="replicate")
-        self.context_frames = None  # the LSTM sees the whole recording
 
     def forward(self, audio: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         x = self.stem(audio)

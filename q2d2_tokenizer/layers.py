@@ -1,14 +1,58 @@
 """Blocks used by more than one part of the codec."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+class Stage(NamedTuple):
+    """One step of a part of the codec.
+
+    Args:
+        apply: From frames (B, T, ...) and a mask (B, T) of those inside the recording, or None if all are, to frames
+            (B, T, ...). Frames outside count as zeros.
+        context_frames: Frames on each side that a frame depends on.
+    """
+
+    apply: Callable[[Tensor, Tensor | None], Tensor]
+    context_frames: int
+
+
+class FramePart(nn.Module):
+    """An encoder or decoder: a chain of stages, each of finite context, so that it can be computed piece by piece."""
+
+    def frame_stages(self) -> list[Stage] | None:
+        """The stages in order, or None if a frame depends on the whole recording."""
+        return None
+
+    @property
+    def context_frames(self) -> int | None:
+        """Frames on each side that a frame depends on, or None if that is all of them."""
+        stages = self.frame_stages()
+        return None if stages is None else sum(stage.context_frames for stage in stages)
+
+    def forward(self, frames: Tensor, frame_mask: Tensor | None = None) -> Tensor:
+        """All stages over the frames (B, T, ...) of whole recordings."""
+        for stage in self.frame_stages():
+            frames = stage.apply(frames, frame_mask)
+        return frames
+
+
+def exact_dtype(device: torch.device) -> torch.dtype:
+    """The finest floating-point type of a device."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def _convolve_depthwise(conv: nn.Conv1d, x: Tensor) -> Tensor:
-    """Depthwise convolution over time of (B, T, C)."""
+    """Depthwise convolution over time of (B, T, C), in the precision of `x` if that is float64."""
+    if x.dtype == torch.float64:
+        weight, size = conv.weight.to(x.dtype), x.shape[1]
+        padded = F.pad(x, (0, 0, *conv.padding, *conv.padding))
+        return sum(padded[:, k : k + size] * weight[:, 0, k] for k in range(weight.shape[2])) + conv.bias
     if x.device.type != "cpu" or conv.weight.dtype != torch.float32:
         return conv(x.transpose(1, 2)).transpose(1, 2)
     # The same sums as a 2-D convolution of height 1, which reads (B, T, C) in place: 2 to 3 times as fast as Conv1d
@@ -17,6 +61,13 @@ def _convolve_depthwise(conv: nn.Conv1d, x: Tensor) -> Tensor:
         x = x.float().transpose(1, 2).unsqueeze(2)  # (B, C, 1, T)
         y = F.conv2d(x, conv.weight.unsqueeze(2), conv.bias, padding=(0, conv.padding[0]), groups=conv.groups)
     return y.squeeze(2).transpose(1, 2)
+
+
+def _normalize(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    """Layer normalization, in the precision of `x` if that is float64."""
+    if x.dtype != torch.float64:
+        return norm(x)
+    return F.layer_norm(x, norm.normalized_shape, norm.weight.to(x.dtype), norm.bias.to(x.dtype), norm.eps)
 
 
 class Float32Buffers(nn.Module):
@@ -52,13 +103,17 @@ class ConvNeXtBlock(nn.Module):
         self.scale = nn.Parameter(torch.full((dim,), layer_scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = _convolve_depthwise(self.depthwise, x)  # (B, T, C)
-        y = self.contract(F.gelu(self.expand(self.norm(y))))
+        y = _normalize(self.norm, _convolve_depthwise(self.depthwise, x))  # (B, T, C)
+        if x.dtype == torch.float64:  # from here on in the precision of the weights
+            x, y = x.to(self.scale.dtype), y.to(self.scale.dtype)
+        y = self.contract(F.gelu(self.expand(y)))
         return x + self.scale * y
 
 
-class ConvNeXtBackbone(nn.Module):
+class ConvNeXtBackbone(FramePart):
     """Features (B, T, C_in) -> hidden states (B, T, C): an input convolution and a stack of ConvNeXt blocks.
+
+    Features in float64 stay so up to the network of the first block: that is where float32 would lose most.
 
     Frames outside a recording are zeros at every layer, as if the recording were convolved alone: `frame_mask` says
     which frames are inside, so that a window cut from a recording gives the frames of the whole.
@@ -79,14 +134,27 @@ class ConvNeXtBackbone(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.blocks = nn.ModuleList(ConvNeXtBlock(dim, hidden_dim, kernel_size, 1 / depth) for _ in range(depth))
         self.final_norm = nn.LayerNorm(dim)
-        self.context_frames = (kernel_size // 2) * (depth + 1)
 
-    def forward(self, x: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        mask = 1.0 if frame_mask is None else frame_mask.unsqueeze(-1).to(x.dtype)  # (B, T, 1)
-        x = self.norm(self.embed((x * mask).transpose(1, 2)).transpose(1, 2))
-        for block in self.blocks:
-            x = block(x * mask)
-        return self.final_norm(x)
+    def frame_stages(self) -> list[Stage]:
+        """The input convolution, the blocks and the normalization."""
+        blocks = [Stage(partial(self._apply_block, block), block.depthwise.padding[0]) for block in self.blocks]
+        return [Stage(self._embed, self.embed.padding[0]), *blocks, Stage(lambda x, _: self.final_norm(x), 0)]
+
+    def _embed(self, x: Tensor, frame_mask: Tensor | None) -> Tensor:
+        conv = self.embed
+        x = _masked(x, frame_mask).transpose(1, 2)
+        if x.dtype == torch.float64:
+            x = F.conv1d(x, conv.weight.to(x.dtype), conv.bias.to(x.dtype), padding=conv.padding)
+        else:
+            x = conv(x)
+        return _normalize(self.norm, x.transpose(1, 2))
+
+    def _apply_block(self, block: ConvNeXtBlock, x: Tensor, frame_mask: Tensor | None) -> Tensor:
+        return block(_masked(x, frame_mask))
+
+
+def _masked(x: Tensor, frame_mask: Tensor | None) -> Tensor:
+    return x if frame_mask is None else x * frame_mask.unsqueeze(-1).to(x.dtype)
 
 
 def frame_signal(audio: Tensor, frame_length: int, hop_length: int) -> Tensor:

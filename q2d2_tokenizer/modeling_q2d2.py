@@ -1,8 +1,7 @@
 """The codec: waveform -> tokens -> waveform.
 
-`encode` and `decode` compute frames in blocks, each with exactly the context its frames depend on, in shapes that
-follow from the length of the recording alone. A frame is therefore always computed by the same operations on the same
-numbers, and its token is the same, to the bit, whether the recording is encoded alone or in a padded batch.
+`encode` and `decode` compute a recording in blocks of frames, or piece by piece as it comes in; `streaming` says how,
+and why the tokens are then the same, to the bit, alone or in a padded batch.
 """
 
 import hashlib
@@ -21,6 +20,7 @@ from .configuration_q2d2 import Q2D2Config
 from .decoders import DECODERS
 from .encoders import ENCODERS
 from .quantizers import QUANTIZERS
+from .streaming import Q2D2DecoderCache, Q2D2EncoderCache, decode_next, encode_next
 
 _BLOCKS_PER_CALL = {"cpu": 1}  # accelerators need many blocks at a time to be busy
 _BLOCKS_PER_CALL_ON_ACCELERATORS = 32
@@ -33,10 +33,13 @@ class Q2D2EncoderOutput(ModelOutput):
     Args:
         audio_codes: Tokens (B, 1, T) int64 with `T = ceil(N / hop_length)`; 0 where `audio_codes_mask` is 0.
         audio_codes_mask: (B, T) int64, 1 where a token belongs to the recording.
+        cache: With `use_streaming`, what to pass on with the next piece. The tokens are then those that the samples up
+            to here determine, maybe none.
     """
 
     audio_codes: Tensor | None = None
     audio_codes_mask: Tensor | None = None
+    cache: Q2D2EncoderCache | None = None
 
 
 @dataclass
@@ -45,9 +48,12 @@ class Q2D2DecoderOutput(ModelOutput):
 
     Args:
         audio_values: Samples (B, 1, N) float32; 0 behind the end of the shorter recordings.
+        cache: With `use_streaming`, what to pass on with the next tokens. The samples are then those that the tokens up
+            to here determine, maybe none.
     """
 
     audio_values: Tensor | None = None
+    cache: Q2D2DecoderCache | None = None
 
 
 @dataclass
@@ -115,6 +121,17 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
         context = self.encoder.context_frames
         return None if context is None else context * self.config.hop_length
 
+    @property
+    def encoder_latency_samples(self) -> int | None:
+        """Samples behind the end of a frame that come in before `encode` gives its token; None if it cannot stream."""
+        return self.receptive_field_samples
+
+    @property
+    def decoder_latency_samples(self) -> int | None:
+        """Samples of tokens behind a frame that come in before `decode` gives its audio; None if it cannot stream."""
+        context = self.decoder.context_frames
+        return None if context is None else context * self.config.hop_length
+
     def fingerprint(self) -> str:
         """Sixteen hex digits that identify config and weights: equal fingerprints mean equal tokens."""
         fields = {name: getattr(self.config, name) for name in sorted(Q2D2Config.__annotations__)}
@@ -127,26 +144,47 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
 
     @can_return_tuple
     @torch.no_grad()
-    def encode(self, input_values: Tensor, padding_mask: Tensor | None = None, **kwargs: Any) -> Q2D2EncoderOutput:
-        """Tokens of audio.
+    def encode(
+        self,
+        input_values: Tensor,
+        padding_mask: Tensor | None = None,
+        cache: Q2D2EncoderCache | None = None,
+        use_streaming: bool = False,
+        **kwargs: Any,
+    ) -> Q2D2EncoderOutput:
+        """Tokens of audio, of whole recordings or of the next piece of them.
+
+        A recording in pieces: pass every piece with `use_streaming=True` and the `cache` that came with the one
+        before, and the last, which may be empty, with the cache alone. The tokens that come out, one piece after the
+        other, are those of the whole recording.
 
         Args:
             input_values: Audio (B, 1, N) at `config.sampling_rate`, within plus or minus 1.
             padding_mask: (B, N), 1 for samples and 0 for the padding behind them; all samples if left out.
+            cache: Of the pieces before this one.
+            use_streaming: Whether more of the recordings follows.
 
         Returns:
-            [`Q2D2EncoderOutput`] with `audio_codes` (B, 1, T) and `audio_codes_mask` (B, T).
+            [`Q2D2EncoderOutput`] with `audio_codes` (B, 1, T), `audio_codes_mask` (B, T) and `cache`.
 
         Raises:
-            ValueError: On a wrong shape, samples that are not finite, or a mask that does not end in its padding.
+            ValueError: On a wrong shape, samples that are not finite, a mask that does not end in its padding, or
+                pieces for a model that cannot take them.
         """
         self._refuse_unknown(kwargs)
-        lengths = self._check_audio(input_values, padding_mask)
-        codes = [self._encode_one(audio[:, :length]) for audio, length in zip(input_values, lengths, strict=True)]
+        in_pieces = use_streaming or cache is not None
+        lengths = self._check_audio(input_values, padding_mask, in_pieces)
+        if in_pieces:
+            self._check_piece("encoder", lengths, input_values.shape, cache, Q2D2EncoderCache)
+            codes, cache = self._encode_piece(input_values[:, 0], cache, not use_streaming)
+        else:
+            rows = zip(input_values, lengths, strict=True)
+            codes = [self._encode_one(audio[:, :length]) for audio, length in rows]
         mask = [torch.ones_like(code) for code in codes]
         return Q2D2EncoderOutput(
             audio_codes=nn.utils.rnn.pad_sequence(codes, batch_first=True).unsqueeze(1),
             audio_codes_mask=nn.utils.rnn.pad_sequence(mask, batch_first=True),
+            cache=cache if use_streaming else None,
         )
 
     @can_return_tuple
@@ -156,29 +194,43 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
         audio_codes: Tensor,
         audio_codes_mask: Tensor | None = None,
         num_samples: int | list[int] | Tensor | None = None,
+        cache: Q2D2DecoderCache | None = None,
+        use_streaming: bool = False,
         **kwargs: Any,
     ) -> Q2D2DecoderOutput:
-        """Audio of tokens.
+        """Audio of tokens, of whole recordings or of the next tokens of them, as in `encode`.
 
         Args:
             audio_codes: Tokens (B, 1, T).
             audio_codes_mask: (B, T), 1 for tokens and 0 for the padding behind them; all tokens if left out.
-            num_samples: Samples to return, one number or one per item; whole frames if left out.
+            num_samples: Samples of the recordings, one number or one per item; whole frames if left out. With a cache,
+                the number of the whole recordings, passed with the last tokens.
+            cache: Of the tokens before these.
+            use_streaming: Whether more tokens of the recordings follow.
 
         Returns:
-            [`Q2D2DecoderOutput`] with `audio_values` (B, 1, N).
+            [`Q2D2DecoderOutput`] with `audio_values` (B, 1, N) and `cache`.
 
         Raises:
-            ValueError: On a wrong shape, tokens out of range or a `num_samples` that takes another number of tokens.
+            ValueError: On a wrong shape, tokens out of range, a `num_samples` that takes another number of tokens, or
+                pieces for a model that cannot take them.
         """
         self._refuse_unknown(kwargs)
-        lengths = self._check_codes(audio_codes, audio_codes_mask)
-        samples = self._check_num_samples(num_samples, lengths)
-        audio = [
-            self._decode_one(codes[0, :length])[:count]
-            for codes, length, count in zip(audio_codes, lengths, samples, strict=True)
-        ]
-        return Q2D2DecoderOutput(audio_values=nn.utils.rnn.pad_sequence(audio, batch_first=True).unsqueeze(1))
+        in_pieces = use_streaming or cache is not None
+        lengths = self._check_codes(audio_codes, audio_codes_mask, in_pieces)
+        if in_pieces:
+            self._check_piece("decoder", lengths, audio_codes.shape, cache, Q2D2DecoderCache)
+            if use_streaming and num_samples is not None:
+                raise ValueError("num_samples says where the recordings end; pass it with their last tokens only")
+            audio, cache = self._decode_piece(audio_codes[:, 0], cache, not use_streaming, num_samples)
+        else:
+            samples = self._check_num_samples(num_samples, lengths)
+            rows = zip(audio_codes, lengths, samples, strict=True)
+            audio = [self._decode_one(codes[:, :length])[:count] for codes, length, count in rows]
+        return Q2D2DecoderOutput(
+            audio_values=nn.utils.rnn.pad_sequence(audio, batch_first=True).unsqueeze(1),
+            cache=cache if use_streaming else None,
+        )
 
     @can_return_tuple
     def forward(self, input_values: Tensor, padding_mask: Tensor | None = None, **kwargs: Any) -> Q2D2Output:
@@ -194,54 +246,77 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
 
     def _encode_one(self, audio: Tensor) -> Tensor:
         """Codes (T,) of one recording (1, N)."""
-        hop = self.config.hop_length
-        num_frames = -(-audio.shape[-1] // hop)
-        audio = F.pad(audio, (0, num_frames * hop - audio.shape[-1])).view(num_frames, hop)
-        audio = audio.to(self.dtype)
+        if self.encoder.context_frames is not None:
+            return self._encode_piece(audio, None, True)[0][0]
+        audio = F.pad(audio, (0, -audio.shape[-1] % self.config.hop_length)).to(self.dtype)
+        with torch.autocast(audio.device.type, enabled=False):  # it would change tokens
+            return self.quantizer.encode(self.encoder(audio.unsqueeze(0))).squeeze(0)
 
-        def encode_block(frames: Tensor, mask: Tensor | None) -> Tensor:
-            return self.quantizer.encode(self.encoder(frames.flatten(1).unsqueeze(1), mask))
-
-        return self._in_blocks(encode_block, audio, self.encoder.context_frames)
+    def _encode_piece(
+        self, audio: Tensor, cache: Q2D2EncoderCache | None, is_last: bool
+    ) -> tuple[Tensor, Q2D2EncoderCache]:
+        """Codes (B, T) that the next samples (B, N) determine, and the cache; computed block by block."""
+        outputs = []
+        blocks = self._blocks(audio.to(self.dtype), self.config.hop_length)
+        for i, block in enumerate(blocks):
+            ends = is_last and i == len(blocks) - 1
+            with torch.autocast(audio.device.type, enabled=False):
+                codes, cache = encode_next(self.encoder, self.quantizer, block, self.config.hop_length, cache, ends)
+            outputs.append(codes)
+        return torch.cat(outputs, dim=1), cache
 
     def _decode_one(self, codes: Tensor) -> Tensor:
-        """Audio (N,) of the tokens (T,) of one recording."""
+        """Audio (N,) of the tokens (1, T) of one recording."""
+        if self.decoder.context_frames is not None:
+            return self._decode_piece(codes, None, True, None)[0][0]
+        with torch.autocast(codes.device.type, enabled=False):
+            return self.decoder(self.quantizer.decode(codes)).flatten().float()
 
-        def decode_block(codes: Tensor, mask: Tensor | None) -> Tensor:
-            return self.decoder(self.quantizer.decode(codes), mask).unflatten(-1, (codes.shape[1], -1)).squeeze(1)
+    def _decode_piece(
+        self, codes: Tensor, cache: Q2D2DecoderCache | None, is_last: bool, num_samples: int | list[int] | Tensor | None
+    ) -> tuple[Tensor, Q2D2DecoderCache]:
+        """Audio (B, N) that the next tokens (B, T) determine, and the cache; computed block by block."""
+        hop, outputs = self.config.hop_length, []
+        num_tokens = codes.shape[1] + (0 if cache is None else cache.frames.num_frames)
+        blocks = self._blocks(codes, 1)
+        for i, block in enumerate(blocks):
+            ends = is_last and i == len(blocks) - 1
+            with torch.autocast(codes.device.type, enabled=False):
+                audio, cache = decode_next(self.decoder, self.quantizer, block, cache, ends)
+            outputs.append(audio)
+        audio = torch.cat(outputs, dim=1)
+        if num_samples is not None:
+            (count,) = set(self._check_num_samples(num_samples, [num_tokens] * len(codes)))
+            audio = audio[:, : audio.shape[1] - (num_tokens * hop - count)]
+        return audio, cache
 
-        return self._in_blocks(decode_block, codes, self.decoder.context_frames).flatten().float()
-
-    def _in_blocks(self, part: Any, frames: Tensor, context: int | None) -> Tensor:
-        """Apply `part`, (b, T', ...) and mask (b, T') -> (b, T', ...), to the frames (T, ...) of one recording."""
-        num_frames = frames.shape[0]
-        if context is None:
-            return part(frames.unsqueeze(0), None).squeeze(0)
-        block = self.config.block_frames
-        per_call = _BLOCKS_PER_CALL.get(frames.device.type, _BLOCKS_PER_CALL_ON_ACCELERATORS)
-        whole = num_frames - num_frames % block
-        calls = [(start, min(start + block * per_call, whole), block) for start in range(0, whole, block * per_call)]
-        if whole < num_frames:  # the rest in one of eight shapes, so that a short recording is not a whole block
-            step = max(1, block // 8)
-            rest = -(-(num_frames - whole) // step) * step
-            calls.append((whole, whole + rest, rest))
-        outputs = []
-        for start, end, size in calls:
-            positions = torch.arange(start - context, end + context, device=frames.device)
-            mask = (positions >= 0) & (positions < num_frames)  # frames outside the recording are zeros
-            inside = frames[positions.clamp(0, num_frames - 1)]
-            inside = torch.where(mask.view(-1, *[1] * (frames.ndim - 1)), inside, torch.zeros_like(inside))
-            windows = inside.unfold(0, size + 2 * context, size).movedim(-1, 1)  # (b, size + 2 context, ...)
-            with torch.autocast(frames.device.type, enabled=False):  # it would change tokens
-                output = part(windows, mask.unfold(0, size + 2 * context, size))
-            outputs.append(output[:, context : context + size].flatten(0, 1))
-        return torch.cat(outputs)[:num_frames]
+    def _blocks(self, values: Tensor, per_frame: int) -> tuple[Tensor, ...]:
+        """Cut values (B, N) into blocks of about the frames that are computed at a time."""
+        calls = _BLOCKS_PER_CALL.get(values.device.type, _BLOCKS_PER_CALL_ON_ACCELERATORS)
+        size = self.config.block_frames * calls * per_frame
+        return torch.tensor_split(values, max(1, round(values.shape[1] / size)), dim=1)
 
     def _refuse_unknown(self, kwargs: dict[str, Any]) -> None:
         if kwargs:
             raise ValueError(f"got unknown arguments {sorted(kwargs)}")
 
-    def _check_audio(self, input_values: Tensor, padding_mask: Tensor | None) -> list[int]:
+    def _check_piece(self, part: str, lengths: list[int], shape: torch.Size, cache: Any, cache_class: type) -> None:
+        """Raise unless a part of the model can take this piece of recordings."""
+        if getattr(self, part).context_frames is None:
+            raise ValueError(
+                f"the {part} {getattr(self.config, part)!r} of this model sees the whole recording at once (it has an "
+                "LSTM or attention), so it cannot work piece by piece; pass the whole recording"
+            )
+        if part == "encoder" and torch.finfo(self.dtype).bits < 32:
+            raise ValueError(f"a model in {self.dtype} rounds too much for tokens that fit together; use model.float()")
+        if cache is not None and not isinstance(cache, cache_class):
+            raise ValueError(f"cache must be a {cache_class.__name__}, got {type(cache).__name__}")
+        if cache is not None and cache.batch_size != shape[0]:
+            raise ValueError(f"the cache is of {cache.batch_size} recordings, got a piece of {shape[0]}")
+        if any(length != shape[-1] for length in lengths):
+            raise ValueError("pieces of a batch must have the same length, got padding; stream those recordings alone")
+
+    def _check_audio(self, input_values: Tensor, padding_mask: Tensor | None, in_pieces: bool) -> list[int]:
         """Samples of each item."""
         _check_tensor(input_values, "input_values")
         if input_values.ndim != 3 or input_values.shape[1] != 1:
@@ -253,13 +328,13 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
             raise ValueError(f"input_values must be floats within plus or minus 1, got {input_values.dtype}")
         shape = (input_values.shape[0], input_values.shape[2])
         lengths = _lengths(padding_mask, shape, "padding_mask", "samples")
-        if not lengths or min(lengths) < 1:
+        if not lengths or (min(lengths) < 1 and not in_pieces):
             raise ValueError("every recording needs at least one sample, got an empty one; drop it before encoding")
         if not all(torch.isfinite(audio[0, :n]).all() for audio, n in zip(input_values, lengths, strict=True)):
             raise ValueError("input_values must be finite, got NaN or infinite samples")
         return lengths
 
-    def _check_codes(self, audio_codes: Tensor, audio_codes_mask: Tensor | None) -> list[int]:
+    def _check_codes(self, audio_codes: Tensor, audio_codes_mask: Tensor | None, in_pieces: bool) -> list[int]:
         """Tokens of each item."""
         _check_tensor(audio_codes, "audio_codes")
         if audio_codes.ndim != 3 or audio_codes.shape[1] != 1:
@@ -270,11 +345,11 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
         if audio_codes.dtype not in (torch.int64, torch.int32, torch.int16):
             raise ValueError(f"audio_codes must be integers, got {audio_codes.dtype}; int64, int32 and int16 will do")
         lengths = _lengths(audio_codes_mask, (audio_codes.shape[0], audio_codes.shape[2]), "audio_codes_mask", "tokens")
-        if not lengths or min(lengths) < 1:
+        if not lengths or (min(lengths) < 1 and not in_pieces):
             raise ValueError("every item needs at least one token, got an empty one")
         size = self.config.codebook_size
         for codes, length in zip(audio_codes, lengths, strict=True):
-            low, high = codes[0, :length].min().item(), codes[0, :length].max().item()
+            low, high = (codes[0, :length].min().item(), codes[0, :length].max().item()) if length else (0, 0)
             if low < 0 or high >= size:
                 raise ValueError(
                     f"audio_codes must be within 0 and {size - 1}, got {low if low < 0 else high}; "

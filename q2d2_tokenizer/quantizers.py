@@ -1,5 +1,6 @@
 """Quantizers: latents (B, T, D) -> quantized latents (B, T, D) and one integer per frame (B, T)."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -10,6 +11,7 @@ from .lattices import build_groups, half_widths
 from .registry import Registry
 
 QUANTIZERS = Registry("quantizer")
+ROUNDING_MARGIN = 3e-5  # lattice units; 10 times what float32 was seen to move a channel, see docs/LOG.md
 
 
 def _mixed_radix(sizes: Sequence[int]) -> list[int]:
@@ -66,6 +68,22 @@ class Lattices(nn.Module):
             index = torch.where(second, indices[1] + self.first_coset_size, indices[0])
             return torch.where(second.unsqueeze(-1), points[1], points[0]).flatten(-2), index
 
+    def is_within_cell(self, vectors: Tensor, indices: Tensor, margin: float) -> Tensor:
+        """Whether all points within `margin` of vectors (..., d) along every axis have the same nearest points: (...).
+
+        The nearest point of a group is the same in a convex cell, so the corners of a box speak for all of the box.
+
+        Args:
+            vectors: In lattice units.
+            indices: Group indices (..., P) of their nearest points.
+            margin: Half the edge of the box, in lattice units.
+        """
+        inside = torch.ones_like(indices[..., 0], dtype=torch.bool)
+        for corner in itertools.product((-margin, margin), repeat=self.group_size):
+            offset = torch.tensor(corner, device=vectors.device).repeat(len(self.points_per_group))  # (d,)
+            inside &= (self.nearest(vectors.float() + offset)[1] == indices).all(-1)
+        return inside
+
     def indices_to_points(self, indices: Tensor) -> Tensor:
         """Lattice points (..., d) of group indices (..., P)."""
         second = indices >= self.first_coset_size
@@ -83,7 +101,9 @@ class Lattices(nn.Module):
 
 
 class Quantizer(nn.Module):
-    """The contract of a quantizer: `codebook_size`, `forward`, `encode` and `decode`, all computed in float32.
+    """The contract of a quantizer: `codebook_size`, `forward`, `encode` and `decode`, all computed in float32 at least.
+
+    `encode_stable` may be left as it is: every code then counts as uncertain, which is right but slow.
 
     Its parameters and buffers stay float32 when a model is cast (`model.to(torch.bfloat16)`): lattice points and flat
     codes are not representable in half precision.
@@ -103,8 +123,13 @@ class Quantizer(nn.Module):
         raise NotImplementedError
 
     def encode(self, latents: Tensor) -> Tensor:
-        """Codes (B, T) int64 of latents (B, T, D)."""
+        """Codes (B, T) int64 of latents (B, T, D); computed in float64 if the latents and all parameters are."""
         return self(latents)[1]
+
+    def encode_stable(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes (B, T) of float32 latents (B, T, D), and which of them (B, T) no rounding error can change."""
+        codes = self.encode(latents)
+        return codes, torch.zeros_like(codes, dtype=torch.bool)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Quantized latents (B, T, D) of codes (B, T) within `0 <= codes < codebook_size`."""
@@ -129,7 +154,8 @@ class LatticeQuantizer(Quantizer):
         self.project_out = nn.Linear(len(config.levels), config.hidden_size)
 
     def _bound(self, latents: Tensor) -> Tensor:
-        return self.project_in(latents.float()).tanh() * self.lattices.half_width
+        latents = latents if latents.dtype == torch.float64 else latents.float()
+        return self.project_in(latents).tanh() * self.lattices.half_width
 
     def _project_out(self, points: Tensor) -> Tensor:
         return self.project_out(points / self.lattices.half_width)
@@ -140,6 +166,17 @@ class LatticeQuantizer(Quantizer):
             points, indices = self.lattices.nearest(bounded.detach())
             points = bounded + (points - bounded).detach()  # straight-through gradient
             return self._project_out(points), self.lattices.indices_to_codes(indices)
+
+    def encode(self, latents: Tensor) -> Tensor:
+        with torch.autocast(latents.device.type, enabled=False):
+            return self.lattices.indices_to_codes(self.lattices.nearest(self._bound(latents))[1])
+
+    def encode_stable(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(latents.device.type, enabled=False):
+            bounded = self._bound(latents)
+            indices = self.lattices.nearest(bounded)[1]
+            stable = self.lattices.is_within_cell(bounded, indices, ROUNDING_MARGIN)
+            return self.lattices.indices_to_codes(indices), stable
 
     def decode(self, codes: Tensor) -> Tensor:
         with torch.autocast(codes.device.type, enabled=False):

@@ -11,6 +11,8 @@ The file holds one tensor, `audio_codes` (T,) int32, and these metadata, all str
 import json
 import os
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,12 +120,22 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     Raises:
         OSError: If it cannot be written; what was there before stays.
     """
+    with replaced_when_complete(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def replaced_when_complete(path: str | Path) -> Iterator[Path]:
+    """Path to write to instead of `path`; takes its place in the end, unless there was an error.
+
+    Raises:
+        OSError: If the file cannot be written; what was there before stays.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
+        yield temporary
+        with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:

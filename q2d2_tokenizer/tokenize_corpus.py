@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from tqdm import tqdm
 
-from .audio import audio_from_column
+from .audio import stream_from_column
 from .corpus import Batch, Corpus
 from .modeling_q2d2 import Q2D2Model
+from .recordings import encode_pieces
 from .shards import (
     REJECTS_FOLDER,
     SHARD_FOLDER,
@@ -232,16 +233,15 @@ class CorpusTokenizer:
         rate = self.model.config.sampling_rate
         for number, (row_id, cell) in enumerate(zip(batch.ids, batch.cells, strict=True)):
             try:
-                samples = read_recording(cell, rate, self.options)
+                row_codes, num_samples = encode_pieces(self.model, read_recording(cell, rate, self.options))
             except _Unusable as error:
                 rejects.append(Rejected(row_id, *error.args))
                 progress.add(0.0)
                 continue
-            audio = torch.from_numpy(samples).to(self.model.device).view(1, 1, -1)
-            codes.append(self.model.encode(audio).audio_codes[0, 0].cpu().numpy().astype(np.int32))
+            codes.append(row_codes.astype(np.int32))
             kept.append(number)
-            lengths.append(samples.size)
-            progress.add(samples.size / rate)
+            lengths.append(num_samples)
+            progress.add(num_samples / rate)
         offsets = np.cumsum([0, *map(len, codes)], dtype=np.int32)
         flat = np.concatenate([np.empty(0, np.int32), *codes])
         columns = {
@@ -294,11 +294,12 @@ class CorpusTokenizer:
         return summary
 
 
-def read_recording(cell: Any, target_rate: int, options: CorpusOptions) -> np.ndarray:
-    """Mono samples (N,) float32 at `target_rate` Hz of one cell of a corpus.
+def read_recording(cell: Any, target_rate: int, options: CorpusOptions) -> Iterator[np.ndarray]:
+    """Mono samples float32 at `target_rate` Hz of one cell of a corpus, in pieces (N,).
 
     Raises:
-        _Unusable: With the reason `unreadable`, `empty`, `silent`, `not finite` or `too long`, and the detail.
+        _Unusable: With the reason `unreadable`, `empty`, `silent`, `not finite` or `too long`, and the detail; some of
+            it turns out after the last piece only.
     """
     if isinstance(cell, ValueError):
         raise _Unusable("unreadable", str(cell))
@@ -310,21 +311,25 @@ def read_recording(cell: Any, target_rate: int, options: CorpusOptions) -> np.nd
     try:
         if content is None and path and os.path.isfile(path) and not os.path.getsize(path):
             raise _Unusable("empty", f"{path} has no content")
-        hours = _announced_hours(io.BytesIO(content) if content is not None else path)
-        if hours <= options.max_hours:
-            samples = audio_from_column(cell, target_rate)
-            hours = samples.size / target_rate / 3600
+        _check_hours(_announced_hours(io.BytesIO(content) if content is not None else path), options)
+        num_samples, peak = 0, 0.0
+        for piece in stream_from_column(cell, target_rate):
+            num_samples += piece.size
+            peak = max(peak, float(np.abs(piece).max()))
+            _check_hours(num_samples / target_rate / 3600, options)
+            yield piece
     except _Unusable:
         raise
     except (ValueError, OSError, RuntimeError) as error:
         words = {"is empty": "empty", "NaN or infinite": "not finite"}
         raise _Unusable(next((r for w, r in words.items() if w in str(error)), "unreadable"), str(error)) from error
-    if hours > options.max_hours:
-        raise _Unusable("too long", f"{hours:.4g} h, at most {options.max_hours:.4g} h are taken")
-    peak = float(np.abs(samples).max())
     if peak < _SILENT_PEAK and options.silent == "reject":
         raise _Unusable("silent", f"the peak is {peak:.2g} of full scale, less than {_SILENT_PEAK:.2g}")
-    return samples
+
+
+def _check_hours(hours: float, options: CorpusOptions) -> None:
+    if hours > options.max_hours:
+        raise _Unusable("too long", f"{hours:.4g} h, at most {options.max_hours:.4g} h are taken")
 
 
 def _announced_hours(file: Any) -> float:

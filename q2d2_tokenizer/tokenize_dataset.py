@@ -3,15 +3,16 @@
 import multiprocessing
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from .audio import audio_from_column
+from .audio import stream_from_column
 from .modeling_q2d2 import Q2D2Model
+from .recordings import encode_pieces
 
 _PROCESS_OF_IMPORT = os.getpid()
 
@@ -113,10 +114,10 @@ class TokenizeAudio:
         model = self._model()
         codes, lengths = [], []
         for number, cell in enumerate(cells):
-            samples = self._samples(cell, f"row {indices[number]}" if indices else f"row {number} of its batch")
-            audio = torch.from_numpy(samples).to(self.device).view(1, 1, -1)
-            codes.append(model.encode(audio).audio_codes[0, 0].cpu().numpy())
-            lengths.append(samples.size)
+            pieces = self._pieces(cell, f"row {indices[number]}" if indices else f"row {number} of its batch")
+            row_codes, num_samples = encode_pieces(model, pieces)
+            codes.append(row_codes)
+            lengths.append(num_samples)
         return {
             "audio_codes": codes,
             "num_samples": lengths,
@@ -134,9 +135,9 @@ class TokenizeAudio:
                 f'TokenizeAudio: dataset.cast_column("{self.audio_column}", datasets.Audio(decode=False))'
             ) from error
 
-    def _samples(self, cell: Any, row: str) -> np.ndarray:
+    def _pieces(self, cell: Any, row: str) -> Iterator[np.ndarray]:
         try:
-            return audio_from_column(cell, self._model().config.sampling_rate, self.sampling_rate)
+            yield from stream_from_column(cell, self._model().config.sampling_rate, self.sampling_rate)
         except (ValueError, OSError, RuntimeError) as error:
             path = cell.get("path") if isinstance(cell, Mapping) else None
             raise ValueError(f"cannot tokenize {row}{f' ({path})' if path else ''}: {error}") from error

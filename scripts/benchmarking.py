@@ -20,7 +20,8 @@ MEMORY_METHOD = (
 )
 
 
-def _resident_mb(field: str) -> float:
+def resident_mb(field: str) -> float:
+    """Memory of this process in MB, VmRSS now or VmHWM at its peak; Linux only."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1]) / 1024
@@ -56,10 +57,10 @@ def measure_peak(call: Callable[[], Any]) -> dict[str, float]:
     """
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-    before = _resident_mb("VmRSS")
+    before = resident_mb("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     call()
-    peak = _resident_mb("VmHWM")
+    peak = resident_mb("VmHWM")
     return {"peak_mb": max(0.0, peak - before), "process_mb": peak}
 
 

@@ -168,26 +168,6 @@ def test_unusable_codecs_are_explained(folder, tmp_path, capsys, monkeypatch):
     assert code == 2 and "pass --checkpoint" in errors
 
 
-def test_encoding_takes_the_same_memory_for_long_recordings(checkpoint, tmp_path, capsys, monkeypatch, speech_like):
-    sizes: dict[int, int] = {}
-    for seconds in (2, 20):
-        path = tmp_path / f"{seconds}.wav"
-        path.write_bytes(file_bytes(speech_like(seconds * RATE), RATE, "WAV", "PCM_16"))
-        forward = ENCODERS["stft"].forward
-        seen: list[int] = []
-
-        def observe(self, audio, mask=None, forward=forward, seen=seen):
-            seen.append(audio.numel())
-            return forward(self, audio, mask)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(ENCODERS["stft"], "forward", observe)
-            assert run(capsys, "encode", path, "--output", tmp_path, "--checkpoint", checkpoint)[0] == 0
-        sizes[seconds] = max(seen)
-        assert len(seen) > seconds
-    assert sizes[2] == sizes[20] < RATE
-
-
 def info_fields(text: str) -> dict[str, str]:
     return {line[:18].strip(): line[18:].strip() for line in text.splitlines()}
 

@@ -1,0 +1,224 @@
+"""Piece by piece: the tokens and the audio of the whole, when the config says, in little memory."""
+
+import pytest
+import torch
+from test_modeling_q2d2 import HOP, SEANET, VOCOS, make_model, noise
+from torch import Tensor
+
+from q2d2_tokenizer import Q2D2Model, quantizers, streaming
+from q2d2_tokenizer.quantizers import LatticeQuantizer, Quantizer
+
+pytestmark = pytest.mark.filterwarnings("ignore:At least one mel filter has all zero values")
+
+
+@pytest.fixture(scope="module")
+def model() -> Q2D2Model:
+    return make_model()
+
+
+def cuts(length: int, sizes: list[int]) -> list[int]:
+    """Ends of the pieces of a recording: of these sizes, over and over again."""
+    ends = [0]
+    while ends[-1] < length:
+        ends.append(min(length, ends[-1] + sizes[(len(ends) - 1) % len(sizes)]))
+    return ends[1:]
+
+
+def random_sizes(seed: int, high: int) -> list[int]:
+    return torch.randint(0, high, (50,), generator=torch.Generator().manual_seed(seed)).tolist() + [high]
+
+
+def encode_pieces(model: Q2D2Model, audio: Tensor, ends: list[int]) -> list[Tensor]:
+    """Codes (B, 1, T) of each piece, and of the empty one that ends the recording."""
+    cache, outputs, start = None, [], 0
+    for end in ends:
+        output = model.encode(audio[..., start:end], cache=cache, use_streaming=True)
+        cache, start = output.cache, end
+        outputs.append(output.audio_codes)
+    output = model.encode(audio[..., :0], cache=cache)
+    assert output.cache is None
+    return [*outputs, output.audio_codes]
+
+
+def decode_pieces(model: Q2D2Model, codes: Tensor, ends: list[int], num_samples: int | None = None) -> list[Tensor]:
+    cache, outputs, start = None, [], 0
+    for end in ends:
+        output = model.decode(codes[..., start:end], cache=cache, use_streaming=True)
+        cache, start = output.cache, end
+        outputs.append(output.audio_values)
+    return [*outputs, model.decode(codes[..., :0], cache=cache, num_samples=num_samples).audio_values]
+
+
+SIZES = [[HOP - 1], [HOP], [HOP + 1], [7 * HOP], [1, 5 * HOP], *(random_sizes(seed, 9 * HOP) for seed in range(6))]
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=lambda sizes: str(sizes[:3]))
+@pytest.mark.parametrize("num_samples", [1, HOP, 70 * HOP + 3])
+def test_tokens_of_pieces_are_those_of_the_whole(sizes: list[int], num_samples: int, model: Q2D2Model):
+    audio = noise(1, 1, num_samples, seed=num_samples)
+    whole = model.encode(audio).audio_codes
+    assert torch.equal(torch.cat(encode_pieces(model, audio, cuts(num_samples, sizes)), -1), whole)
+
+
+def test_tokens_of_single_samples_are_those_of_the_whole(model: Q2D2Model):
+    audio = noise(1, 1, 12 * HOP + 5)
+    codes = encode_pieces(model, audio, cuts(audio.shape[-1], [1]))
+    assert torch.equal(torch.cat(codes, -1), model.encode(audio).audio_codes)
+
+
+@pytest.mark.parametrize(
+    "sizes", [[1], [2, 3], [40], *(random_sizes(seed, 12) for seed in range(4))], ids=lambda sizes: str(sizes[:3])
+)
+@pytest.mark.parametrize("num_samples", [1, 60 * HOP, 60 * HOP - 7])
+def test_audio_of_pieces_is_that_of_the_whole(sizes: list[int], num_samples: int, model: Q2D2Model):
+    codes = model.encode(noise(1, 1, num_samples)).audio_codes
+    whole = model.decode(codes, num_samples=num_samples).audio_values
+    pieces = torch.cat(decode_pieces(model, codes, cuts(codes.shape[-1], sizes), num_samples), -1)
+    assert pieces.shape == whole.shape and torch.allclose(pieces, whole, atol=1e-5)
+
+
+def test_batches_stream_together(model: Q2D2Model):
+    audio = noise(3, 1, 50 * HOP)
+    whole = model.encode(audio).audio_codes
+    codes = torch.cat(encode_pieces(model, audio, cuts(50 * HOP, [333])), -1)
+    assert torch.equal(codes, whole)
+    values = torch.cat(decode_pieces(model, codes, cuts(50, [7]), 50 * HOP - 3), -1)
+    assert torch.allclose(values, model.decode(whole, num_samples=50 * HOP - 3).audio_values, atol=1e-5)
+
+
+def test_a_cache_may_be_used_twice(model: Q2D2Model):
+    audio, other = noise(1, 1, 40 * HOP), noise(1, 1, 40 * HOP, seed=5)
+    begin = model.encode(audio, use_streaming=True)
+    for end in (audio, other):
+        codes = torch.cat([begin.audio_codes, model.encode(end, cache=begin.cache).audio_codes], -1)
+        assert torch.equal(codes, model.encode(torch.cat([audio, end], -1)).audio_codes)
+
+
+def test_latency_is_as_stated(model: Q2D2Model):
+    field, audio, ends = model.encoder_latency_samples, noise(1, 1, 40 * HOP), cuts(40 * HOP, [13])
+    assert field == model.encoder.context_frames * HOP
+    num_tokens = [codes.shape[-1] for codes in encode_pieces(model, audio, ends)]
+    for end, count in zip(ends, torch.tensor(num_tokens).cumsum(0).tolist(), strict=False):
+        assert count == max(0, (end - field) // HOP)
+    codes = model.encode(audio).audio_codes
+    num_samples = [values.shape[-1] for values in decode_pieces(model, codes, cuts(40, [1]))]
+    for end, count in enumerate(torch.tensor(num_samples).cumsum(0).tolist()[:-1], start=1):
+        assert count == max(0, end * HOP - model.decoder_latency_samples)
+
+
+def test_tokens_that_came_out_do_not_depend_on_what_follows(model: Q2D2Model):
+    audio = noise(1, 1, 30 * HOP)
+    early = model.encode(audio, use_streaming=True).audio_codes
+    for end in (audio[..., :0], noise(1, 1, 900, seed=9), 1e3 * noise(1, 1, 900, seed=8)):
+        whole = model.encode(torch.cat([audio, end], -1)).audio_codes
+        assert torch.equal(whole[..., : early.shape[-1]], early)
+
+
+def test_caches_do_not_grow(model: Q2D2Model):
+    sizes, encoder_cache, decoder_cache = set(), None, None
+    for i in range(8):
+        encoded = model.encode(noise(1, 1, 40 * HOP, seed=i), cache=encoder_cache, use_streaming=True)
+        decoded = model.decode(encoded.audio_codes, cache=decoder_cache, use_streaming=True)
+        encoder_cache, decoder_cache = encoded.cache, decoded.cache
+        tensors = [encoder_cache.samples, *encoder_cache.frames.states, *decoder_cache.frames.states]
+        sizes.add(sum(tensor.untyped_storage().nbytes() for tensor in tensors))
+    assert len(sizes) == 1
+
+
+class Recount:
+    """Counts the windows that are computed in float64."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.count, original = 0, streaming.encode_exactly
+
+        def counted(encoder: object, quantizer: object, frames: Tensor, mask: Tensor) -> Tensor:
+            self.count += len(frames)
+            return original(encoder, quantizer, frames, mask)
+
+        monkeypatch.setattr(streaming, "encode_exactly", counted)
+
+
+def disturbed(monkeypatch: pytest.MonkeyPatch, size: float) -> None:
+    """Errors of this size on the bounded channels that float32 computes, other ones at every call."""
+    original = LatticeQuantizer._bound
+
+    def bound(self: LatticeQuantizer, latents: Tensor) -> Tensor:
+        bounded = original(self, latents)
+        return bounded if latents.dtype == torch.float64 else bounded + size * (2 * torch.rand_like(bounded) - 1)
+
+    monkeypatch.setattr(LatticeQuantizer, "_bound", bound)
+
+
+@pytest.mark.parametrize("lattice", ["rhombic", "hexagon", "rectangle"])
+def test_rounding_does_not_change_tokens(lattice: str, monkeypatch):
+    model, audio = make_model(lattice=lattice, block_frames=100), noise(1, 1, 400 * HOP)
+    expected = model.encode(audio).audio_codes
+    recount = Recount(monkeypatch)
+    monkeypatch.setattr(quantizers, "ROUNDING_MARGIN", 1e-2)
+    disturbed(monkeypatch, 1e-2)
+    assert torch.equal(model.encode(audio).audio_codes, expected)
+    assert torch.equal(torch.cat(encode_pieces(model, audio, cuts(400 * HOP, [1000])), -1), expected)
+    assert 20 < recount.count < 200  # so the test sees some, and they are the smaller part
+    disturbed(monkeypatch, 2e-2)
+    assert not torch.equal(model.encode(audio).audio_codes, expected)
+
+
+def test_float64_of_all_frames_gives_the_same_tokens(model: Q2D2Model, monkeypatch):
+    audio = noise(2, 1, 100 * HOP + 9)
+    expected = model.encode(audio).audio_codes
+    recount = Recount(monkeypatch)
+    monkeypatch.setattr(LatticeQuantizer, "encode_stable", Quantizer.encode_stable)  # what a new quantizer inherits
+    assert torch.equal(model.encode(audio).audio_codes, expected)
+    assert recount.count == 2 * 101
+    assert torch.equal(torch.cat(encode_pieces(model, audio, cuts(audio.shape[-1], [61])), -1), expected)
+
+
+def test_quiet_bands_under_a_loud_tone_do_not_depend_on_rounding():
+    # In float32 the transform of the tone rounds to more than the floor of the log-mel spectrogram.
+    model = make_model(encoder_kwargs={"n_fft": 1280, "n_mels": 40, "depth": 2}, downsampling_ratios=[320])
+    time = torch.arange(24000) / 24000
+    audio = (0.9 * torch.sin(2 * torch.pi * 440 * time)).view(1, -1, 320)
+    with torch.no_grad():
+        features = model.encoder._features(audio, None)
+        exact = model.encoder._features(audio.double(), None)
+        assert features.dtype == torch.float64 and torch.allclose(features, exact, atol=1e-5)
+        filters, window = model.encoder.mel_filters, model.encoder.window
+        narrow = torch.fft.rfft(audio.flatten(1).unfold(1, 1280, 320) * window).abs() @ filters
+        difference = narrow.clamp_min(1e-5).log() - exact[:, 2:-1][:, : narrow.shape[1]]
+    assert difference.abs().max() > 0.01
+
+
+def test_models_that_see_everything_say_so():
+    encoder = make_model(encoder="seanet", encoder_kwargs=SEANET)
+    with pytest.raises(ValueError, match="encoder 'seanet' of this model sees the whole recording.*LSTM"):
+        encoder.encode(noise(1, 1, 100), use_streaming=True)
+    assert encoder.encoder_latency_samples is None and encoder.decoder_latency_samples > 0
+    decoder = make_model(decoder_kwargs=VOCOS | {"attention": True})
+    with pytest.raises(ValueError, match="decoder 'vocos' of this model sees the whole recording.*attention"):
+        decoder.decode(torch.zeros(1, 1, 5).long(), use_streaming=True)
+    assert decoder.decoder_latency_samples is None and decoder.encoder_latency_samples > 0
+    with pytest.raises(ValueError, match=r"bfloat16 rounds too much.*model\.float\(\)"):
+        make_model().bfloat16().encode(noise(1, 1, 100), use_streaming=True)
+
+
+def test_wrong_pieces_are_refused(model: Q2D2Model):
+    audio, codes = noise(2, 1, 100), torch.zeros(2, 1, 5).long()
+    encoder_cache = model.encode(audio, use_streaming=True).cache
+    decoder_cache = model.decode(codes, use_streaming=True).cache
+    with pytest.raises(ValueError, match="cache is of 2 recordings, got a piece of 1"):
+        model.encode(audio[:1], cache=encoder_cache)
+    with pytest.raises(ValueError, match="must be a Q2D2EncoderCache, got Q2D2DecoderCache"):
+        model.encode(audio, cache=decoder_cache)
+    with pytest.raises(ValueError, match="same length"):
+        mask = torch.tensor([[1] * 100, [1] * 99 + [0]])
+        model.encode(audio, mask, cache=encoder_cache)
+    with pytest.raises(ValueError, match="finite"):
+        model.encode(audio * torch.nan, cache=encoder_cache)
+    with pytest.raises(ValueError, match="takes 6 tokens of 20 samples, got 10"):
+        model.decode(codes, cache=decoder_cache, num_samples=120)
+    with pytest.raises(ValueError, match="num_samples"):
+        model.decode(codes, num_samples=100, use_streaming=True)
+    with pytest.raises(ValueError, match="at least one sample"):
+        model.encode(audio[..., :0], cache=model.encode(audio[..., :0], use_streaming=True).cache)
+    with pytest.raises(ValueError, match="at least one sample or token"):
+        model.decode(codes[..., :0], cache=model.decode(codes[..., :0], use_streaming=True).cache)
