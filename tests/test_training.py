@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -326,6 +327,8 @@ def test_settings_come_from_a_file_and_the_command_line_wins(settings, tmp_path)
     path.write_text(json.dumps(settings | {"output": "a", "discriminator_kwargs": SMALL}))  # JSON is YAML
     (config,) = train_codec.parse(["--config", str(path), "--steps", "7", "--data", "x"])[:1]
     assert config == TrainConfig(**settings | {"output": "a", "steps": 7, "data": ["x"]})
+    path.write_text(json.dumps(asdict(config)))  # as a run writes it
+    assert train_codec.parse(["--config", str(path)])[0] == config
     path.write_text("stepz: 3")
     with pytest.raises(ValueError, match="--stepz"):
         train_codec.parse(["--config", str(path), "--data", "x", "--output", "y"])
