@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from .layout import BOS, EOS, PAD, Layout
 from .text import TEXT_FILE, TextTokenizer
@@ -33,7 +33,7 @@ class ModelSettings:
 
 
 def make_language_model(settings: ModelSettings, layout: Layout) -> LlamaForCausalLM:
-    """A language model with random weights; `generate` knows how its sequences begin and end."""
+    """A language model with random weights; `generate` knows how its sequences begin and end and what audio is."""
     config = LlamaConfig(
         vocab_size=layout.vocab_size,
         hidden_size=settings.hidden_size,
@@ -47,7 +47,15 @@ def make_language_model(settings: ModelSettings, layout: Layout) -> LlamaForCaus
         bos_token_id=BOS,
         eos_token_id=EOS,
     )
-    return LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config)
+    model.generation_config = GenerationConfig(
+        pad_token_id=PAD,
+        bos_token_id=BOS,
+        eos_token_id=EOS,
+        max_length=settings.context,
+        suppress_tokens=[i for i in range(layout.audio_offset) if i != EOS],
+    )
+    return model
 
 
 class Scorer(nn.Module):
