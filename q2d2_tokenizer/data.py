@@ -1,5 +1,6 @@
 """Training data: recordings of any kind -> one memory-mapped file of samples -> random segments."""
 
+import copy
 import glob
 import hashlib
 import json
@@ -24,7 +25,8 @@ def expand_sources(sources: list[str]) -> list[Path]:
         found = sorted(Path(source).rglob("*")) if Path(source).is_dir() else map(Path, sorted(glob.glob(source)))
         found = [path for path in found if path.suffix.lower() in AUDIO_SUFFIXES | {".parquet"}]
         if not found:
-            raise ValueError(f"no Parquet or audio files at {source!r}")
+            hint = "; URLs need streaming" if "://" in source else ""
+            raise ValueError(f"no Parquet or audio files at {source!r}{hint}")
         files += found
     return files
 
@@ -38,6 +40,19 @@ def _read_recordings(file: Path, sampling_rate: int) -> Iterator[np.ndarray]:
     for batch in pyarrow.parquet.ParquetFile(file).iter_batches(64, columns=["audio"]):
         for cell in batch.column("audio").to_pylist():
             yield audio_from_column(cell, sampling_rate)
+
+
+def cut_segment(samples: np.ndarray, rng: np.random.Generator, num_samples: int) -> Tensor:
+    """Random segment (num_samples,) float32 of a recording (N,) int16; a shorter one gets silence at its end."""
+    start = int(rng.integers(max(1, len(samples) - num_samples + 1)))
+    piece = torch.from_numpy(samples[start : start + num_samples].astype(np.float32) / 32768.0)
+    return torch.nn.functional.pad(piece, (0, num_samples - len(piece)))
+
+
+def augment(segment: Tensor, rng: np.random.Generator, gain_db: float) -> Tensor:
+    """The segment (N,) as (1, N) with a random gain of at most `gain_db` up or down; peaks stay below 1."""
+    gain = 10 ** (rng.uniform(-gain_db, gain_db) / 20)
+    return (segment * min(gain, 0.99 / max(float(segment.abs().max()), 1e-6))).unsqueeze(0)
 
 
 class AudioCache:
@@ -62,8 +77,11 @@ class AudioCache:
             ends = np.cumsum(lengths)
             starts += [(len(self._samples), int(end - n), int(n)) for end, n in zip(ends, lengths, strict=True)]
             self._samples.append(np.memmap(self._path(file, folder), dtype=np.int16, mode="r"))
-        self._recordings = np.array(starts, dtype=np.int64)
-        self._ends = np.cumsum(self._recordings[:, 2])
+        self._keep(np.array(starts, dtype=np.int64))
+
+    def _keep(self, recordings: np.ndarray) -> None:
+        self._recordings = recordings
+        self._ends = np.cumsum(recordings[:, 2])
 
     def _path(self, file: Path, folder: Path) -> Path:
         stat = file.stat()
@@ -77,10 +95,13 @@ class AudioCache:
         if index.exists():
             return json.loads(index.read_text())
         lengths = []
-        with open(path, "wb") as out:
-            for samples in _read_recordings(file, self.sampling_rate):
-                (samples.clip(-1, 1) * 32767).round().astype(np.int16).tofile(out)
-                lengths.append(len(samples))
+        try:
+            with open(path, "wb") as out:
+                for samples in _read_recordings(file, self.sampling_rate):
+                    (samples.clip(-1, 1) * 32767).round().astype(np.int16).tofile(out)
+                    lengths.append(len(samples))
+        except ValueError as error:
+            raise ValueError(f"recording {len(lengths)} of {file}: {error}; repair or remove it") from error
         index.write_text(json.dumps(lengths))
         return lengths
 
@@ -102,13 +123,24 @@ class AudioCache:
         count = min(count or len(self), len(self))
         return [i * len(self) // count for i in range(count)]
 
+    def split(self, count: int) -> "tuple[AudioCache, AudioCache]":
+        """The other recordings, and `count` evenly spread ones.
+
+        Raises:
+            ValueError: If no recordings would be left.
+        """
+        if count >= len(self):
+            raise ValueError(f"cannot hold out {count} of {len(self)} recordings; some must be left to train on")
+        held = np.isin(np.arange(len(self)), self.spread(count))
+        parts = copy.copy(self), copy.copy(self)
+        for part, chosen in zip(parts, (~held, held), strict=True):
+            part._keep(self._recordings[chosen])
+        return parts
+
     def segment(self, rng: np.random.Generator, num_samples: int) -> Tensor:
         """Random segment (num_samples,) float32; every second of audio is as likely, short recordings get silence."""
         index = int(np.searchsorted(self._ends, rng.integers(self._ends[-1]), side="right"))
-        samples = self[index]
-        start = int(rng.integers(max(1, len(samples) - num_samples + 1)))
-        piece = torch.from_numpy(samples[start : start + num_samples].astype(np.float32) / 32768.0)
-        return torch.nn.functional.pad(piece, (0, num_samples - len(piece)))
+        return cut_segment(self[index], rng, num_samples)
 
     def batch(self, seed: int, indices: range, num_samples: int, gain_db: float) -> Tensor:
         """Segments (B, 1, num_samples) with random gain.
@@ -121,10 +153,5 @@ class AudioCache:
             num_samples: Length of each.
             gain_db: Largest random gain, up or down; peaks stay below 1.
         """
-        rows = []
-        for i in indices:
-            rng = np.random.default_rng([seed, i])
-            segment = self.segment(rng, num_samples)
-            gain = 10 ** (rng.uniform(-gain_db, gain_db) / 20)
-            rows.append(segment * min(gain, 0.99 / max(float(segment.abs().max()), 1e-6)))
-        return torch.stack(rows).unsqueeze(1)
+        generators = [np.random.default_rng([seed, i]) for i in indices]
+        return torch.stack([augment(self.segment(rng, num_samples), rng, gain_db) for rng in generators])

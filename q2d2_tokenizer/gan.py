@@ -33,12 +33,16 @@ def adversarial_loss(scores_fake: list[Tensor]) -> Tensor:
 
 
 def feature_loss(features_real: list[list[Tensor]], features_fake: list[list[Tensor]]) -> Tensor:
-    """Mean absolute difference of hidden features relative to their size, averaged over layers and discriminators."""
+    """Mean absolute difference of hidden features (rows, ...) relative to their size, averaged over all.
+
+    Each row is relative to its own size, so the loss of a segment does not depend on the rest of its batch: it is the
+    same in parts, on one process or on several.
+    """
     losses = []
     for real_layers, fake_layers in zip(features_real, features_fake, strict=True):
         for real, fake in zip(real_layers[:-1], fake_layers[:-1], strict=True):
-            real = real.detach()
-            losses.append((real - fake).abs().mean() / real.abs().mean().clamp_min(1e-3))
+            real, fake = real.detach().flatten(1), fake.flatten(1)
+            losses.append(((real - fake).abs().mean(1) / real.abs().mean(1).clamp_min(1e-3)).mean())
     return torch.stack(losses).mean()
 
 

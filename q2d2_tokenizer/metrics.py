@@ -225,7 +225,7 @@ METRICS: dict[str, Metric] = {
     "speaker": Metric(SpeakerSimilarity, _RESEMBLYZER, "librosa webrtcvad-wheels && pip install --no-deps Resemblyzer"),
 }
 
-LOWER_IS_BETTER = {"log_mel", "f0_error_cents"}
+LOWER_IS_BETTER = {"log_mel", "f0_error_cents", "wer"}
 
 
 def align(reference: np.ndarray, reconstruction: np.ndarray, max_shift: int) -> np.ndarray:
@@ -252,6 +252,21 @@ def mean_and_interval(values: list[float]) -> dict[str, float]:
         return {"n": 0, "mean": math.nan, "interval": math.nan}
     spread = float(kept.std(ddof=1)) if len(kept) > 1 else math.nan
     return {"n": len(kept), "mean": float(kept.mean()), "interval": 1.96 * spread / math.sqrt(len(kept))}
+
+
+def ratio_and_interval(numerators: list[float], denominators: list[float]) -> dict[str, float]:
+    """Number of pairs without NaN, the sum of one over that of the other, and the half-width of its 95 % interval.
+
+    Such as word errors and words of clips: every word counts the same. The interval is that of a ratio estimator.
+    """
+    pairs = np.array([pair for pair in zip(numerators, denominators, strict=True) if not math.isnan(sum(pair))])
+    pairs = pairs.reshape(-1, 2)
+    if not pairs[:, 1].sum():
+        return {"n": 0, "mean": math.nan, "interval": math.nan}
+    ratio = float(pairs[:, 0].sum() / pairs[:, 1].sum())
+    residuals = (pairs[:, 0] - ratio * pairs[:, 1]) / pairs[:, 1].mean()
+    spread = math.sqrt(float((residuals**2).sum()) / (len(pairs) - 1)) if len(pairs) > 1 else math.nan
+    return {"n": len(pairs), "mean": ratio, "interval": 1.96 * spread / math.sqrt(len(pairs))}
 
 
 def entropy_bits(codes: np.ndarray) -> float:

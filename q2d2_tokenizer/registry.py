@@ -1,4 +1,4 @@
-"""Parts of the codec by name: a new encoder, quantizer or decoder is one decorated class in one file."""
+"""Parts by name: a new encoder, quantizer, decoder or discriminator is one decorated class in one file."""
 
 import inspect
 from collections.abc import Callable
@@ -29,7 +29,7 @@ class Registry(dict):
         """
         if name not in self:
             raise ValueError(f"{self.kind} must be one of {sorted(self)}, got {name!r}")
-        parameters = list(inspect.signature(self[name].__init__).parameters.values())[2:]  # after self, config
+        parameters = list(inspect.signature(self[name].__init__).parameters.values())[2:]  # after self, config or size
         defaults = {p.name: p.default for p in parameters}
         unknown = sorted(set(kwargs) - set(defaults))
         if unknown:

@@ -1,7 +1,9 @@
 """The trainer of the codec: one Accelerate loop, resumable, with every loss weight in one place."""
 
+import contextlib
 import json
 import math
+import os
 import shutil
 import time
 from dataclasses import asdict, dataclass, field
@@ -15,12 +17,14 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
+from .bundled import default_checkpoint
 from .configuration_q2d2 import Q2D2Config
 from .data import AudioCache
 from .discriminators import Discriminators
 from .gan import Autoencoder, discriminator_step, generator_step
 from .losses import LoudnessLoss, MelLoss
 from .modeling_q2d2 import Q2D2Model
+from .streaming import AudioStream
 
 
 @dataclass
@@ -30,11 +34,19 @@ class TrainConfig:
     data: list[str] = field(metadata={"help": "Parquet files, audio files, folders or globs; twice counts twice"})
     output: str = field(metadata={"help": "Folder of the run: log, checkpoints, validation audio, weights"})
     validation_data: list[str] = field(default_factory=list, metadata={"help": "Like data; of other speakers"})
-    codec: str = field(default="", metadata={"help": "Config file or checkpoint folder; the default config if empty"})
+    hold_out: int = field(default=0, metadata={"help": "Recordings of data to validate on instead of validation_data"})
+    codec: str = field(
+        default="", metadata={"help": "Config file, checkpoint folder or 'bundled'; the default config if empty"}
+    )
+    freeze: list[str] = field(
+        default_factory=list, metadata={"help": "Parts that stay as they are: encoder, quantizer, decoder"}
+    )
+    streaming: bool = field(default=False, metadata={"help": "Decode data while training, without a cache on disk"})
     cache: str = field(default="", metadata={"help": "Folder for decoded audio; inside the output if empty"})
     steps: int = field(default=100_000, metadata={"help": "Optimizer steps in all"})
     max_minutes: float = field(default=math.inf, metadata={"help": "Stop, resumable, after that many minutes"})
     batch_size: int = field(default=16, metadata={"help": "Segments per step, over all processes"})
+    accumulation: int = field(default=1, metadata={"help": "Parts of a step, one after another to save memory"})
     segment_frames: int = field(default=64, metadata={"help": "Length of a segment, in frames"})
     gain_db: float = field(default=6.0, metadata={"help": "Largest random gain, up or down, in dB"})
     learning_rate: float = field(default=1e-3, metadata={"help": "Peak rate of the codec"})
@@ -52,11 +64,12 @@ class TrainConfig:
     mel_n_ffts: list[int] = field(default_factory=lambda: [256, 512, 1024, 2048, 4096], metadata={"help": "Samples"})
     mel_bands: list[int] = field(default_factory=lambda: [20, 40, 80, 160, 320], metadata={"help": "Of each n_fft"})
     mel_floor: float = field(default=1e-3, metadata={"help": "Magnitudes below it count as this much"})
-    band_n_ffts: list[int] = field(default_factory=lambda: [512, 1024, 2048], metadata={"help": "Samples"})
-    band_dim: int = field(default=64, metadata={"help": "Channels per band of the spectral discriminators"})
-    periods: list[int] = field(default_factory=lambda: [2, 3, 5, 7, 11], metadata={"help": "Samples"})
-    period_channels: list[int] = field(
-        default_factory=lambda: [32, 128, 512, 1024], metadata={"help": "Of the period discriminators"}
+    discriminators: list[str] = field(
+        default_factory=lambda: ["band", "period"],
+        metadata={"help": "Of q2d2_tokenizer.discriminators; the paper's are period resolution multiband"},
+    )
+    discriminator_kwargs: str = field(
+        default="{}", metadata={"help": 'Their arguments as JSON: {"period": {"sizes": [2, 3], "channels": [8, 16]}}'}
     )
     mixed_precision: str = field(default="no", metadata={"help": "no or bf16; the quantizer is float32 in any case"})
     seed: int = field(default=0, metadata={"help": "Of weights and segments"})
@@ -73,6 +86,10 @@ class TrainConfig:
             raise ValueError("warmup_steps and decay_steps must be at least 1")
         if self.mixed_precision not in ("no", "bf16"):
             raise ValueError(f"mixed_precision must be 'no' or 'bf16', got {self.mixed_precision!r}")
+        if unknown := set(self.freeze) - {"encoder", "quantizer", "decoder"}:
+            raise ValueError(f"freeze takes encoder, quantizer and decoder, got {sorted(unknown)}")
+        if self.hold_out and (self.validation_data or self.streaming):
+            raise ValueError("hold_out takes recordings from data: it excludes validation_data and streaming")
 
     def rate_factor(self, step: int) -> float:
         """Share of the peak learning rate at a step: linear warm-up, constant, linear decay to zero."""
@@ -95,7 +112,9 @@ class Progress:
 
 
 def make_codec(source: str) -> Q2D2Model:
-    """A codec from a config file (random weights), a checkpoint folder (its weights) or "" (default config)."""
+    """A codec from a config file (random weights), a checkpoint folder, "bundled", or "" (default config)."""
+    if source == "bundled":
+        source = default_checkpoint()
     if source and not source.endswith(".json"):
         return Q2D2Model.from_pretrained(source)
     return Q2D2Model(Q2D2Config.from_json_file(source) if source else Q2D2Config())
@@ -112,19 +131,13 @@ class CodecTrainer:
         self.config = config
         self.output = Path(config.output)
         self.accelerator = Accelerator(mixed_precision=config.mixed_precision)
-        processes = self.accelerator.num_processes
-        if config.batch_size % processes:
-            raise ValueError(f"batch_size={config.batch_size} must be a multiple of the {processes} processes")
+        self._check_processes()
         set_seed(config.seed)
         codec = make_codec(config.codec)
-        cache = config.cache or str(self.output / "cache")
-        with self.accelerator.main_process_first():
-            rate = codec.config.sampling_rate
-            self.data = AudioCache(config.data, cache, rate)
-            self.validation = AudioCache(config.validation_data, cache, rate) if config.validation_data else None
-        discriminators = Discriminators(
-            tuple(config.band_n_ffts), config.band_dim, tuple(config.periods), tuple(config.period_channels)
-        )
+        for name in config.freeze:
+            codec.get_submodule(name).requires_grad_(False)
+        self._open_data(codec.config.sampling_rate)
+        rate = codec.config.sampling_rate
         mel_loss = MelLoss(rate, tuple(config.mel_n_ffts), tuple(config.mel_bands), config.mel_floor)
         self.spectral_losses = nn.ModuleDict({"mel": mel_loss, "loudness": LoudnessLoss(rate)})
         self.spectral_losses.to(self.accelerator.device)
@@ -132,8 +145,15 @@ class CodecTrainer:
         self.average.to(self.accelerator.device)
         self.progress = Progress()
         model = Autoencoder(codec)
+        discriminators = Discriminators(config.discriminators, json.loads(config.discriminator_kwargs))
         optimizers = [
-            torch.optim.AdamW(module.parameters(), rate, tuple(config.betas), weight_decay=0.0, fused=True)
+            torch.optim.AdamW(
+                [p for p in module.parameters() if p.requires_grad],
+                rate,
+                tuple(config.betas),
+                weight_decay=0.0,
+                fused=True,
+            )
             for module, rate in (
                 (model, config.learning_rate),
                 (discriminators, config.discriminator_learning_rate),
@@ -141,6 +161,33 @@ class CodecTrainer:
         ]
         self.model, self.discriminators, *self.optimizers = self.accelerator.prepare(model, discriminators, *optimizers)
         self.accelerator.register_for_checkpointing(self.average, self.progress)
+
+    def _check_processes(self) -> None:
+        processes, started = self.accelerator.num_processes, int(os.environ.get("WORLD_SIZE", 1))
+        if processes != started:
+            raise ValueError(
+                f"{started} processes were started and Accelerate uses {processes}; "
+                "on a CPU start them with ACCELERATE_USE_CPU=1 torchrun"
+            )
+        if self.config.batch_size % (processes * self.config.accumulation):
+            raise ValueError(
+                f"batch_size={self.config.batch_size} must be a multiple of {processes} processes times "
+                f"accumulation={self.config.accumulation}"
+            )
+
+    def _open_data(self, sampling_rate: int) -> None:
+        config = self.config
+        cache = config.cache or str(self.output / "cache")
+        self.validation = None
+        with self.accelerator.main_process_first():
+            if config.streaming:
+                self.data = AudioStream(config.data, sampling_rate, ahead=config.batch_size)
+            else:
+                self.data = AudioCache(config.data, cache, sampling_rate)
+            if config.validation_data:
+                self.validation = AudioCache(config.validation_data, cache, sampling_rate)
+        if config.hold_out:
+            self.data, self.validation = self.data.split(config.hold_out)
 
     @property
     def codec(self) -> Q2D2Model:
@@ -164,8 +211,8 @@ class CodecTrainer:
             self.progress.minutes = (time.monotonic() - start) / 60
             bar.update()
             if step % config.log_every == 0:
-                values = {name: loss.item() for name, loss in losses.items()}
-                self._log(values | {"minutes": round(self.progress.minutes, 3)})
+                values = self.accelerator.reduce(torch.stack(list(losses.values())), "mean").tolist()
+                self._log(dict(zip(losses, values, strict=True)) | {"minutes": round(self.progress.minutes, 3)})
             if self.validation is not None and step % config.validate_every == 0:
                 self._log(self.validate())
             if step % config.save_every == 0:
@@ -185,48 +232,69 @@ class CodecTrainer:
         )
 
     def train_step(self) -> dict[str, Tensor]:
-        """Update the codec and, once they take part, the discriminators; returns the losses by name."""
+        """Update the codec and then, once they take part, the discriminators; returns this process's losses by name."""
         config, step = self.config, self.progress.step
         for optimizer, peak in zip(
             self.optimizers, (config.learning_rate, config.discriminator_learning_rate), strict=True
         ):
             for group in optimizer.param_groups:
                 group["lr"] = peak * config.rate_factor(step)
-        audio = self.batch(step)
-        with self.accelerator.autocast():
-            reconstruction, codes = self.model(audio)
+        parts = self.batch(step).chunk(config.accumulation)
         adversarial = step >= config.adversarial_start
-        losses: dict[str, Tensor] = {}
+        losses, reconstructions, codes = self._update_codec(parts, adversarial)
         if adversarial:
-            losses["discriminator"] = self._update_discriminators(audio, reconstruction)
-        losses |= self._update_codec(audio, reconstruction, adversarial)
+            losses["discriminator"] = self._update_discriminators(parts, reconstructions)
         self.average.update_parameters(self.codec)
         self.progress.step += 1
-        losses["codes_used"] = torch.tensor(float(codes.unique().numel()))
+        codes = self.accelerator.gather(torch.cat(codes))
+        losses["codes_used"] = torch.tensor(float(codes.unique().numel()), device=codes.device)
         return losses
 
-    def _update_discriminators(self, audio: Tensor, reconstruction: Tensor) -> Tensor:
-        with self.accelerator.autocast():
-            loss = discriminator_step(self.discriminators, audio, reconstruction)
-        self._step(loss, self.discriminators, self.optimizers[1])
-        return loss.detach()
-
-    def _update_codec(self, audio: Tensor, reconstruction: Tensor, adversarial: bool) -> dict[str, Tensor]:
+    def _update_codec(
+        self, parts: tuple[Tensor, ...], adversarial: bool
+    ) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
+        """Losses, reconstructions (b, 1, N) and codes (b, T) of the parts of a step."""
         # Unwrapped and frozen: the codec's loss needs no gradient of the discriminators' weights.
         frozen = self.accelerator.unwrap_model(self.discriminators).requires_grad_(False) if adversarial else None
-        with self.accelerator.autocast():
-            losses = generator_step(audio, reconstruction, self.spectral_losses, frozen)
+        sums: dict[str, Tensor] = {}
+        reconstructions, codes = [], []
+        for number, audio in enumerate(parts, 1):
+            with self._gradients(self.model, complete=number == len(parts)):
+                with self.accelerator.autocast():
+                    reconstruction, part_codes = self.model(audio)
+                    losses = generator_step(audio, reconstruction, self.spectral_losses, frozen)
+                self.accelerator.backward(self._total(losses) / len(parts))
+            sums = {name: sums.get(name, 0) + loss.detach() / len(parts) for name, loss in losses.items()}
+            reconstructions.append(reconstruction.detach())
+            codes.append(part_codes)
+        if frozen is not None:
+            frozen.requires_grad_(True)
+        return sums | {"gradient_norm": self._step(self.model, self.optimizers[0])}, reconstructions, codes
+
+    def _total(self, losses: dict[str, Tensor]) -> Tensor:
+        """Weighted sum of the losses of the codec."""
         total = sum(getattr(self.config, f"{name}_weight") * loss for name, loss in losses.items())
         if not torch.isfinite(total):
             values = {name: loss.item() for name, loss in losses.items()}
             raise RuntimeError(f"loss is not finite at step {self.progress.step}: {values}; lower the learning rate")
-        norm = self._step(total, self.model, self.optimizers[0])
-        if frozen is not None:
-            frozen.requires_grad_(True)
-        return {name: loss.detach() for name, loss in losses.items()} | {"gradient_norm": norm}
+        return total
 
-    def _step(self, loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
-        self.accelerator.backward(loss)
+    def _update_discriminators(self, parts: tuple[Tensor, ...], reconstructions: list[Tensor]) -> Tensor:
+        total = torch.zeros((), device=self.accelerator.device)
+        for number, (audio, reconstruction) in enumerate(zip(parts, reconstructions, strict=True), 1):
+            with self._gradients(self.discriminators, complete=number == len(parts)):
+                with self.accelerator.autocast():
+                    loss = discriminator_step(self.discriminators, audio, reconstruction) / len(parts)
+                self.accelerator.backward(loss)
+            total = total + loss.detach()
+        self._step(self.discriminators, self.optimizers[1])
+        return total
+
+    def _gradients(self, module: nn.Module, complete: bool) -> contextlib.AbstractContextManager:
+        """Context of a backward pass; processes exchange gradients once those of a step are complete."""
+        return contextlib.nullcontext() if complete else self.accelerator.no_sync(module)
+
+    def _step(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
         norm = self.accelerator.clip_grad_norm_(module.parameters(), self.config.gradient_clip)
         optimizer.step()
         optimizer.zero_grad()

@@ -11,11 +11,12 @@ from q2d2_tokenizer.data import AudioCache, expand_sources
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording: its name, samples (N,) float32 and rate in Hz."""
+    """A recording: its name, samples (N,) float32 and rate in Hz, and the English text spoken, if that is known."""
 
     id: str
     audio: np.ndarray
     sampling_rate: int
+    text: str = ""
 
     @property
     def digest(self) -> str:
@@ -47,6 +48,27 @@ def clip_ids(sources: list[str]) -> list[str]:
     return names
 
 
-def load_clip(clips: AudioCache, ids: list[str], index: int) -> Clip:
+def clip_texts(sources: list[str]) -> list[str]:
+    """English text of all recordings, in the order of `AudioCache`, empty where none is known.
+
+    The column `text` of a Parquet file, unless its column `language` says another language; for an audio file, the
+    file with the ending .txt beside it.
+    """
+    texts: list[str] = []
+    for file in expand_sources(sources):
+        if file.suffix.lower() != ".parquet":
+            beside = file.with_suffix(".txt")
+            texts.append(beside.read_text().strip() if beside.exists() else "")
+            continue
+        import pyarrow.parquet
+
+        table = pyarrow.parquet.ParquetFile(file)
+        known = [name for name in ("text", "language") if name in table.schema_arrow.names]
+        rows = table.read(columns=known).to_pylist() if known else [{}] * table.metadata.num_rows
+        texts += [(row.get("text") or "") if row.get("language", "en") == "en" else "" for row in rows]
+    return texts
+
+
+def load_clip(clips: AudioCache, ids: list[str], texts: list[str], index: int) -> Clip:
     """Clip of that number."""
-    return Clip(ids[index], clips[index].astype(np.float32) / 32768, clips.sampling_rate)
+    return Clip(ids[index], clips[index].astype(np.float32) / 32768, clips.sampling_rate, texts[index])

@@ -1,4 +1,4 @@
-"""The files `evaluate_codec.py` writes from its result: a table, a plot and a page with players."""
+"""The files `evaluate_codec.py` writes from its result: a table and a page with players."""
 
 import html
 import math
@@ -6,9 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from eval_plot import arrow
 from eval_rows import Row, audio_file, flat_scores
-
-from q2d2_tokenizer.metrics import LOWER_IS_BETTER
 
 Result = dict[str, Any]
 
@@ -16,10 +15,6 @@ Result = dict[str, Any]
 def score_names(result: Result) -> list[str]:
     """Names of all scores, in the order in which they were measured."""
     return list(dict.fromkeys(name for summary in result["summary"].values() for name in summary))
-
-
-def _arrow(name: str) -> str:
-    return f"{name} {'↓' if name in LOWER_IS_BETTER else '↑'}"
 
 
 def format_score(score: dict[str, float] | None, clips: int) -> str:
@@ -34,7 +29,7 @@ def format_score(score: dict[str, float] | None, clips: int) -> str:
 def quality_table(result: Result) -> list[list[str]]:
     """Rows of cells, the first one with titles: every score of every codec."""
     names = score_names(result)
-    table = [["codec", "n", *map(_arrow, names)]]
+    table = [["codec", "n", *map(arrow, names)]]
     for codec, summary in result["summary"].items():
         clips = len(result["clips"][codec])
         table.append([codec, str(clips), *(format_score(summary.get(name), clips) for name in names)])
@@ -65,7 +60,7 @@ def usage_table(result: Result) -> list[list[str]]:
     return table
 
 
-def _notes(result: Result) -> list[str]:
+def notes(result: Result) -> list[str]:
     ours, run, data = result["ours"], result["run"], result["data"]
     notes = [
         f"{data['clips']} clips, {data['seconds']:.0f} seconds. Mean ± half-width of the 95 % interval; an arrow shows "
@@ -82,36 +77,16 @@ def _notes(result: Result) -> list[str]:
     return [*notes, f"Written by `{run['command']}` at commit {run['commit']}."]
 
 
+def markdown(table: list[list[str]]) -> str:
+    """A table in Markdown; the first row has the titles."""
+    lines = ["| " + " | ".join(row) + " |" for row in table]
+    return "\n".join([lines[0], "|---" * len(table[0]) + "|", *lines[1:]])
+
+
 def write_table(path: Path, result: Result) -> None:
     """The summary as Markdown."""
-    blocks = []
-    for table in (quality_table(result), rate_table(result), usage_table(result)):
-        lines = ["| " + " | ".join(row) + " |" for row in table]
-        blocks.append("\n".join([lines[0], "|---" * len(table[0]) + "|", *lines[1:]]))
-    path.write_text("\n\n".join([*blocks, *_notes(result)]) + "\n")
-
-
-def write_plot(path: Path, result: Result) -> None:
-    """One bar chart with intervals for every score."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    names = score_names(result)
-    columns = min(4, len(names))
-    lines = -(-len(names) // columns)
-    height = lines * (1 + 0.4 * len(result["summary"]))
-    figure, axes = plt.subplots(lines, columns, figsize=(4 * columns, height), layout="constrained", squeeze=False)
-    for axis in axes.flat[len(names) :]:
-        axis.set_axis_off()
-    for axis, name in zip(axes.flat, names, strict=False):
-        scores = {codec: summary[name] for codec, summary in result["summary"].items() if name in summary}
-        axis.barh(list(scores), [s["mean"] for s in scores.values()], xerr=[s["interval"] for s in scores.values()])
-        axis.set_title(_arrow(name))
-        axis.invert_yaxis()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    blocks = map(markdown, (quality_table(result), rate_table(result), usage_table(result)))
+    path.write_text("\n\n".join([*blocks, *notes(result)]) + "\n")
 
 
 def _html_table(table: list[list[str]]) -> str:
@@ -139,7 +114,7 @@ def write_page(path: Path, result: Result, plot: Path, audio: Path, listen: list
         "<style>table{display:block;overflow-x:auto} img{max-width:100%}</style>",
         "<h1>Q2D2 evaluation</h1>",
         *(_html_table(table) for table in (quality_table(result), rate_table(result), usage_table(result))),
-        *(f"<p>{html.escape(note)}</p>" for note in _notes(result)),
+        *(f"<p>{html.escape(note)}</p>" for note in notes(result)),
         f'<img src="{html.escape(os.path.relpath(plot, path.parent))}" alt="scores of all codecs">',
         "<h2>Listen</h2>",
         *(_players(rows, audio, path) for rows in listen),

@@ -1,12 +1,16 @@
 """One row for each codec and clip, kept in a file while they are measured, so that a later run goes on from there."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import asr
+import numpy as np
 import soundfile
+import soxr
 from eval_clips import Clip
 from eval_codecs import Decoded, Original
 
@@ -66,13 +70,43 @@ def flat_scores(row: Row) -> dict[str, float]:
     return {name: value for scores in row["scores"].values() for name, value in scores.items()}
 
 
-def build_metrics(names: list[str], sampling_rate: int) -> dict[str, Measure]:
-    """Functions of reference and reconstruction by name of the metric."""
-    return {name: METRICS[name].build(sampling_rate) for name in names}
+def build_metrics(names: list[str], sampling_rate: int, asr: str | None = None) -> dict[str, Measure]:
+    """Functions of a clip and a reconstruction (N,) by name of the metric.
+
+    Args:
+        names: Of `q2d2_tokenizer.metrics.METRICS`.
+        sampling_rate: In Hz.
+        asr: Folder with a model for `asr.Transcriber`, which adds the metric `wer`.
+    """
+    metrics = {name: _of_clip(METRICS[name].build(sampling_rate)) for name in names}
+    return metrics | ({"wer": WordErrors(asr)} if asr else {})
+
+
+def _of_clip(measure: Measure) -> Measure:
+    return lambda clip, audio: measure(clip.audio, audio)
+
+
+class WordErrors:
+    """Word errors of an ASR model on what was decoded, and words of the text; NaN for clips without text."""
+
+    def __init__(self, folder: str):
+        self._transcriber = asr.Transcriber(folder)
+
+    def __call__(self, clip: Clip, audio: np.ndarray) -> dict[str, float]:
+        if not clip.text:
+            return {"word_errors": math.nan, "words": math.nan}
+        heard = self._transcriber.transcribe(soxr.resample(audio, clip.sampling_rate, asr.SAMPLING_RATE))
+        errors, words = asr.word_errors(clip.text, heard)
+        return {"word_errors": float(errors), "words": float(words)}
+
+
+def needs_reference(metric: str) -> bool:
+    """Whether a metric compares with the recording."""
+    return metric != "wer" and METRICS[metric].needs_reference
 
 
 def _scores(name: str, measure: Measure, clip: Clip, decoded: Decoded) -> dict[str, float]:
-    value = measure(clip.audio, decoded.audio)
+    value = measure(clip, decoded.audio)
     return value if isinstance(value, dict) else {name: value}
 
 
@@ -87,7 +121,7 @@ def measure_clip(codec: Any, clip: Clip, metrics: dict[str, Measure], rows: Rows
         audio: Folder for the decoded audio, or None if nobody will listen to this clip.
     """
     row = rows.get(codec, clip)
-    names = [m for m in metrics if not (isinstance(codec, Original) and METRICS[m].needs_reference)]
+    names = [m for m in metrics if not (isinstance(codec, Original) and needs_reference(m))]
     wanted = [name for name in names if name not in row["scores"]]
     wav = audio and audio_file(audio, row)
     if not wanted and row["scores"] and (wav is None or wav.exists()):

@@ -1,6 +1,8 @@
 """From the rows of `evaluate_codec.py` to what it reports: means, bitrates, speed and use of the codebook."""
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,13 +10,16 @@ import torch
 from eval_codecs import OurCodec
 from eval_rows import Row, flat_scores
 
-from q2d2_tokenizer.metrics import mean_and_interval, usage
+from q2d2_tokenizer.metrics import mean_and_interval, ratio_and_interval, usage
 
 
 def summarize(rows: list[Row]) -> dict[str, dict[str, float]]:
     """Mean, interval and n of every score of one codec."""
     scores = [flat_scores(row) for row in rows]
-    return {name: mean_and_interval([values[name] for values in scores]) for name in scores[0]}
+    columns = {name: [values[name] for values in scores] for name in scores[0]}
+    errors, words = (columns.pop(name, None) for name in ("word_errors", "words"))
+    summary = {name: mean_and_interval(values) for name, values in columns.items()}
+    return summary if words is None else summary | {"wer": ratio_and_interval(errors, words)}
 
 
 def describe_codec(rows: list[Row], nominal_bps: float | None) -> dict[str, float]:
@@ -54,3 +59,12 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, list):
         return [without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """The content of evaluation.json, with NaN in its summary for what JSON does not know."""
+    result = json.loads((folder / "evaluation.json").read_text())
+    for summary in result["summary"].values():
+        for score in summary.values():
+            score.update({key: math.nan for key, value in score.items() if value is None})
+    return result

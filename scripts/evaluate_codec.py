@@ -9,7 +9,8 @@ which an interrupted evaluation goes on, also with more metrics or codecs. Rows 
 not by the code of the metrics: --restart measures all again.
 Opus needs `opusenc` and `opusdec`, Codec2 `c2enc` and `c2dec` (Debian: opus-tools, codec2). A folder of decoded audio
 holds one file for each clip, <name of the clip>.wav; --write-clips FOLDER writes the clips under those names.
-EnCodec, DAC and Mimi run from folders with their weights: --transformers Mimi=models/mimi,num_quantizers=8
+EnCodec, DAC, Mimi and X-codec2 run from folders with their weights: --transformers Mimi=models/mimi,num_quantizers=8
+Any other program runs by --program (see eval_programs.py). --asr FOLDER adds the word error rate (see asr.py).
 """
 
 import argparse
@@ -18,73 +19,35 @@ from pathlib import Path
 from typing import Any
 
 import soundfile
-from eval_clips import clip_ids, load_clip
+from eval_arguments import parse_arguments
+from eval_clips import Clip, clip_ids, clip_texts, load_clip
 from eval_codecs import DecodedFolder, Original, OurCodec, installed_peers
 from eval_memory import measure_memory
-from eval_report import write_page, write_plot, write_table
-from eval_rows import Row, Rows, build_metrics, flat_scores, measure_clip
+from eval_plot import plot_scores
+from eval_programs import Program
+from eval_report import write_page, write_table
+from eval_rows import Row, Rows, build_metrics, flat_scores, measure_clip, needs_reference
 from eval_summary import describe_codec, describe_ours, summarize, without_nan
 from eval_transformers import TransformersCodec
 from provenance import describe_run
 from tqdm.auto import tqdm
 
-from q2d2_tokenizer import default_checkpoint
 from q2d2_tokenizer.data import AudioCache
-from q2d2_tokenizer.metrics import METRICS
 
 ALIGNMENT = (
     "Q2D2 is aligned by construction; others are shifted by the lag of largest cross-correlation, within 100 ms."
 )
-DEFAULT_METRICS = ["pesq_wb", "pesq_nb", "stoi", "log_mel", "si_sdr"]
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    """The arguments, checked as far as that needs no audio."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", default=default_checkpoint(), help="folder; the bundled one if left out")
-    parser.add_argument("--data", nargs="+", required=True, help="Parquet or audio files, folders or globs")
-    parser.add_argument("--output", type=Path, default=Path("runs/evaluation"), help="folder for the results")
-    parser.add_argument("--cache", default="runs/cache", help="folder for decoded audio")
-    parser.add_argument("--clips", type=int, help="at most that many, evenly spread; all if left out")
-    parser.add_argument("--no-peers", action="store_true", help="leave out Opus and Codec2")
-    parser.add_argument("--decoded", nargs="+", default=[], metavar="NAME=FOLDER", help="output of other codecs")
-    parser.add_argument("--transformers", nargs="+", default=[], metavar="NAME=FOLDER", help="EnCodec, DAC or Mimi")
-    parser.add_argument(
-        "--metrics",
-        nargs="+",
-        default=DEFAULT_METRICS,
-        choices=[*METRICS, "all"],
-        metavar="METRIC",
-        help=f"of {', '.join(METRICS)}, or all; {' '.join(DEFAULT_METRICS)} if left out",
-    )
-    parser.add_argument("--listen", type=int, default=3, help="clips on the page with players")
-    parser.add_argument("--write-clips", type=Path, metavar="FOLDER", help="write the clips as wav files and stop")
-    parser.add_argument("--restart", action="store_true", help="forget the rows of earlier runs")
-    args = parser.parse_args(argv)
-    if "all" in args.metrics:
-        args.metrics = list(METRICS)
-    args.decoded = dict(item.partition("=")[::2] for item in args.decoded)
-    args.transformers = dict(item.partition("=")[::2] for item in args.transformers)
-    for name in () if args.write_clips else args.metrics:
-        if METRICS[name].missing():
-            modules, install = ", ".join(METRICS[name].missing()), METRICS[name].install
-            parser.error(f"the metric {name} needs {modules}, which is not installed: pip install {install}")
-    for name, folder in args.decoded.items():
-        if not Path(folder or "?").is_dir():
-            parser.error(f"--decoded takes NAME=FOLDER, and {folder!r} of {name!r} is not a folder")
-    return args
-
-
-def evaluate(codecs: list, clips: AudioCache, ids: list[str], indices: list[int], args: argparse.Namespace) -> dict:
+def evaluate(codecs: list, clips: list[Clip], args: argparse.Namespace) -> dict[str, list[Row]]:
     """Rows of every clip by name of the codec; those that rows.jsonl holds are not measured again."""
     details = args.output / "details"
     rows = Rows(details / "rows.jsonl")
-    metrics = build_metrics(args.metrics, clips.sampling_rate)
-    listen = {indices[i * len(indices) // args.listen] for i in range(args.listen)} if args.listen else set()
+    metrics = build_metrics(args.metrics, clips[0].sampling_rate, args.asr)
+    listen = {i * len(clips) // args.listen for i in range(args.listen)}
     measured: dict[str, list[Row]] = {codec.name: [] for codec in codecs}
-    with tqdm(total=len(indices) * len(codecs), desc="clips x codecs", disable=None) as bar:
-        for index in indices:
-            clip = load_clip(clips, ids, index)
+    with tqdm(total=len(clips) * len(codecs), desc="clips x codecs", disable=None) as bar:
+        for index, clip in enumerate(clips):
             for codec in codecs:
                 audio = details / "audio" if index in listen else None
                 row = measure_clip(codec, clip, metrics, rows, audio)
@@ -106,7 +69,7 @@ def write_results(folder: Path, result: dict[str, Any], measured: dict[str, list
     """All files of the results."""
     (folder / "evaluation.json").write_text(json.dumps(without_nan(result), indent=1) + "\n")
     write_table(folder / "evaluation.md", result)
-    write_plot(folder / "evaluation.png", result)
+    plot_scores(folder / "evaluation.png", result["summary"])
     listen = [list(rows) for rows in zip(*measured.values(), strict=True) if rows[0]["listen"]]
     details = folder / "details"
     write_page(details / "index.html", result, folder / "evaluation.png", details / "audio", listen)
@@ -114,24 +77,26 @@ def write_results(folder: Path, result: dict[str, Any], measured: dict[str, list
 
 def main(argv: list[str] | None = None) -> None:
     """Parse the arguments, measure and write the results."""
-    args = parse_arguments(argv)
+    args = parse_arguments(argv, __doc__)
     ours = OurCodec(args.checkpoint)
-    clips = AudioCache(args.data, args.cache, ours.model.config.sampling_rate)
-    ids, indices = clip_ids(args.data), clips.spread(args.clips)
+    recordings = AudioCache(args.data, args.cache, ours.model.config.sampling_rate)
+    ids, texts = clip_ids(args.data), clip_texts(args.data)
+    clips = [load_clip(recordings, ids, texts, index) for index in recordings.spread(args.clips)]
     if args.write_clips:
         args.write_clips.mkdir(parents=True, exist_ok=True)
-        for clip in (load_clip(clips, ids, index) for index in indices):
+        for clip in clips:
             soundfile.write(args.write_clips / f"{clip.id}.wav", clip.audio, clip.sampling_rate)
         return
     codecs = [ours, *([] if args.no_peers else installed_peers())]
-    codecs += [DecodedFolder(name, folder, [ids[i] for i in indices]) for name, folder in args.decoded.items()]
+    codecs += [DecodedFolder(name, folder, [clip.id for clip in clips]) for name, folder in args.decoded.items()]
     codecs += [TransformersCodec(name, spec) for name, spec in args.transformers.items()]
+    codecs += [Program(name, spec) for name, spec in args.program.items()]
     if len({codec.name for codec in codecs}) < len(codecs):
         raise ValueError(f"codecs must have different names, got {[codec.name for codec in codecs]}")
-    if any(not METRICS[name].needs_reference for name in args.metrics):
+    if args.asr or any(not needs_reference(name) for name in args.metrics):
         codecs.append(Original())
     prepare_output(args.output, args.restart)
-    measured = evaluate(codecs, clips, ids, indices, args)
+    measured = evaluate(codecs, clips, args)
     own = describe_ours(ours, measured[ours.name], measure_memory(args.checkpoint, seconds=10.0))
     described = {codec.name: describe_codec(measured[codec.name], codec.bitrate) for codec in codecs}
     described[ours.name]["entropy_bps"] = own["usage"]["entropy_bits"] * ours.model.config.frame_rate
@@ -139,9 +104,10 @@ def main(argv: list[str] | None = None) -> None:
         "run": describe_run(),
         "alignment": ALIGNMENT,
         "data": {
+            "title": args.title,
             "sources": args.data,
-            "clips": len(indices),
-            "seconds": sum(len(clips[i]) for i in indices) / clips.sampling_rate,
+            "clips": len(clips),
+            "seconds": sum(len(clip.audio) / clip.sampling_rate for clip in clips),
         },
         "ours": own,
         "codecs": described,

@@ -11,14 +11,18 @@ import soundfile
 
 sys.path.append(str(Path(__file__).parent.parent / "scripts"))
 
+import eval_arguments
 import eval_clips
 import eval_codecs
 import eval_memory
+import eval_programs
 import eval_report
 import eval_rows
 import eval_summary
 import eval_transformers
 import evaluate_codec
+import evaluate_domains
+import make_results
 
 RATE = 24000
 METRICS = ["log_mel", "si_sdr"]
@@ -156,9 +160,9 @@ def test_installed_peers_decode(peer, speech_like):
 
 
 def test_a_missing_package_is_named(setting, monkeypatch, capsys):
-    metric = evaluate_codec.METRICS["log_mel"]
+    metric = eval_arguments.METRICS["log_mel"]
     broken = type(metric)(metric.build, ("no_such_module",), "the-package")
-    monkeypatch.setitem(evaluate_codec.METRICS, "log_mel", broken)
+    monkeypatch.setitem(eval_arguments.METRICS, "log_mel", broken)
     with pytest.raises(SystemExit):
         evaluate_codec.main(setting)
     assert "log_mel needs no_such_module" in (error := capsys.readouterr().err) and "pip install the-package" in error
@@ -206,3 +210,73 @@ def test_memory_is_measured(tmp_path, tiny_model, capsys):
     eval_memory.main(["--checkpoint", str(tmp_path), "--seconds", "1"])
     memory = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert memory["audio_seconds"] == 1 and memory["process_mb"] > memory["peak_mb"] >= 0
+
+
+class Echo:
+    """An ASR model that hears one sentence."""
+
+    def __init__(self, folder):
+        pass
+
+    def transcribe(self, samples):
+        return "the cat sat"
+
+
+def test_word_errors_count_where_an_english_text_is_known(setting, tmp_path, monkeypatch):
+    monkeypatch.setattr(eval_rows.asr, "Transcriber", Echo)
+    (tmp_path / "data" / "clip0.txt").write_text("The cat sat down.")
+    evaluate_codec.main([*setting, "--asr", "anywhere"])
+    result = read(tmp_path / "out")[0]
+    for codec in ("Original", next(iter(result["summary"]))):
+        assert result["summary"][codec]["wer"] == {"n": 1, "mean": 0.25, "interval": None}
+    assert "wer ↓" in (tmp_path / "out" / "evaluation.md").read_text()
+
+
+def test_texts_follow_the_data(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {"audio": [b"", b""], "text": ["yes", "ja"], "language": ["en", "nl"]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"audio": [b""], "text": ["yes"]}), tmp_path / "b.parquet")
+    pq.write_table(pa.table({"audio": [b""]}), tmp_path / "c.parquet")
+    assert eval_clips.clip_texts([str(tmp_path)]) == ["yes", "", "yes", ""]
+
+
+def test_any_program_is_a_codec(speech_like):
+    clip = eval_clips.Clip("clip", speech_like(RATE), RATE)
+    copy = eval_programs.Program("copy", "16000 cp in.wav out.wav && head -c 50 in.raw > bits")
+    decoded = copy(clip)
+    assert len(decoded.audio) == RATE and decoded.facts == {"file_bits": 400}
+    raw = eval_programs.Program("raw", "24000 cp in.raw out.raw")(clip)
+    assert np.abs(raw.audio - clip.audio).max() < 1e-3 and raw.facts == {}
+    with pytest.raises(RuntimeError, match="broken left no out.wav .exit code 3.: oh"):
+        eval_programs.Program("broken", "24000 echo oh >&2; exit 3")(clip)
+    with pytest.raises(ValueError, match="NAME=RATE COMMAND"):
+        eval_programs.Program("none", "cp in.wav out.wav")
+
+
+def test_noise_is_mixed_at_its_ratio(speech_like):
+    speech, noise = speech_like(RATE), np.random.default_rng(0).standard_normal(1000).astype(np.float32)
+    for snr_db in (20.0, 0.0):
+        mixed = evaluate_domains.mix(speech, noise, snr_db)
+        gain = (mixed @ speech) / (speech @ speech)  # peaks may have been lowered
+        added = mixed / gain - speech
+        assert 10 * np.log10((speech**2).sum() / (added**2).sum()) == pytest.approx(snr_db, abs=0.5)
+        assert np.abs(mixed).max() < 1
+
+
+def test_domains_are_measured_and_make_a_page(setting, tmp_path, monkeypatch):
+    (tmp_path / "speech").mkdir()
+    for name, source in (("a", "clip0"), ("b", "clip1")):
+        (tmp_path / "data" / f"{source}.wav").rename(tmp_path / "speech" / f"{name}.wav")
+    domains = {evaluate_domains.NOISY: "a.wav", evaluate_domains.NOISE: "{b,x}.wav", "absent": "c*.wav"}
+    monkeypatch.setattr(evaluate_domains, "DOMAINS", domains)
+    own = ["--speech", str(tmp_path / "speech"), "--output", str(tmp_path / "out"), "--snr", "10"]
+    further = ["--checkpoint", setting[1], "--no-peers", "--metrics", "log_mel"]
+    evaluate_domains.main([*own, "--cache", str(tmp_path / "cache"), "--", *further])
+    table = (tmp_path / "out" / "domains.md").read_text()
+    assert all(name in table for name in (evaluate_domains.NOISY, evaluate_domains.NOISE, "noisy, 10 dB"))
+    assert (tmp_path / "out" / "domains.png").stat().st_size > 1000
+    folders = sorted(str(path) for path in (tmp_path / "out").iterdir())
+    make_results.main([*folders, "--output", str(tmp_path / "RESULTS.md")])
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert page.count("\n## ") == 3 and "## noisy, 10 dB" in page and "log_mel ↓" in page

@@ -17,6 +17,7 @@ from q2d2_tokenizer.metrics import (
     mean_and_interval,
     pesq_nb,
     pesq_wb,
+    ratio_and_interval,
     si_sdr,
     stoi,
     usage,
@@ -170,3 +171,10 @@ def test_usage_of_a_uniform_code():
         "entropy_bits": pytest.approx(math.log2(12)),
         "perplexity": pytest.approx(12),
     }
+
+
+def test_ratio_counts_every_word_the_same():
+    score = ratio_and_interval([1.0, 0.0, math.nan], [10.0, 30.0, math.nan])
+    assert score["n"] == 2 and score["mean"] == pytest.approx(1 / 40) and 0 < score["interval"] < 0.2
+    assert ratio_and_interval([2.0, 4.0], [10.0, 20.0])["interval"] == pytest.approx(0)
+    assert ratio_and_interval([math.nan], [math.nan])["n"] == 0

@@ -1,22 +1,37 @@
 """Losses, discriminators and the trainer: what moves, what is learned, and that resuming changes nothing."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from accelerate.launchers import debug_launcher
+from accelerate.state import AcceleratorState
 from torch import nn
+
+sys.path.append(str(Path(__file__).parent.parent / "scripts"))
+
+import train_codec
 
 from q2d2_tokenizer import Q2D2Model
 from q2d2_tokenizer.data import AudioCache, expand_sources
-from q2d2_tokenizer.discriminators import BandDiscriminator, Discriminators, PeriodDiscriminator
+from q2d2_tokenizer.discriminators import DISCRIMINATORS, Discriminators
 from q2d2_tokenizer.gan import Autoencoder, discriminator_loss, discriminator_step, feature_loss, generator_step
 from q2d2_tokenizer.losses import LoudnessLoss, MelLoss
 from q2d2_tokenizer.training import CodecTrainer, TrainConfig
 
+SCRIPTS = Path(__file__).parent.parent / "scripts"
 RATE = 24000
+SMALL = {"band": {"sizes": [512], "dim": 8}, "period": {"sizes": [3], "channels": [4, 8]}}
+LIGHT = {
+    "band": {"dim": 8},
+    "period": {"channels": [8, 16]},
+    "resolution": {"channels": 4},
+    "multiband": {"channels": 4},
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +61,7 @@ def settings(recordings, tiny_config, tmp_path) -> dict:
         "adversarial_start": 2,
         "warmup_steps": 2,
         "decay_steps": 2,
-        "band_n_ffts": [512],
-        "band_dim": 8,
-        "periods": [3],
-        "period_channels": [4, 8],
+        "discriminator_kwargs": json.dumps(SMALL),
         "save_every": 3,
         "log_every": 1,
         "validate_every": 6,
@@ -118,28 +130,49 @@ def test_loudness_loss_has_finite_gradients_for_silence():
     assert torch.isfinite(audio.grad).all()
 
 
-@pytest.mark.parametrize(("kind", "arguments"), [(BandDiscriminator, (512, 8, 8)), (PeriodDiscriminator, (3, (8, 16)))])
-def test_discriminator_learns_to_tell_noise_from_tones(kind, arguments):
+def one(name: str) -> Discriminators:
+    """A small discriminator of that name."""
+    return Discriminators([name], {name: {"sizes": [min(DISCRIMINATORS[name].sizes)], **LIGHT[name]}})
+
+
+@pytest.mark.parametrize("name", DISCRIMINATORS)
+def test_discriminator_learns_to_tell_noise_from_tones(name):
     torch.manual_seed(0)
-    discriminator = kind(*arguments)
+    discriminator = one(name)
     time = torch.arange(2048) / RATE
     tones = 0.3 * torch.sin(2 * torch.pi * torch.tensor([200.0, 310.0, 450.0, 600.0])[:, None, None] * time)
     noise = 0.2 * torch.randn(4, 1, 2048)
     optimizer = torch.optim.Adam(discriminator.parameters(), 1e-2)
-    before = discriminator_step(only(discriminator), tones, noise).item()
-    for _ in range(60):
-        loss = discriminator_step(only(discriminator), tones, noise)
+    before = discriminator_step(discriminator, tones, noise).item()
+    for _ in range(40):
+        loss = discriminator_step(discriminator, tones, noise)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.5 * before
 
 
-def only(part: torch.nn.Module) -> Discriminators:
-    """A set of one discriminator."""
-    whole = Discriminators((), 8, (), ())
-    whole.parts.append(part)
-    return whole
+@pytest.mark.parametrize("name", DISCRIMINATORS)
+def test_discriminator_judges_each_segment_alone_and_has_finite_gradients_for_silence(name):
+    discriminator = one(name)
+    audio = 0.1 * torch.randn(2, 1, 3000, requires_grad=True)
+    together, alone = discriminator(audio)[0], discriminator(audio[:1])[0]
+    for layer, single in zip(together, alone, strict=True):
+        assert torch.allclose(layer[: len(layer) // 2], single, atol=1e-4)
+    silence = torch.zeros(1, 1, 2048, requires_grad=True)
+    sum(layer.square().sum() for layer in discriminator(silence)[0]).backward()
+    assert torch.isfinite(silence.grad).all()
+
+
+def test_discriminators_are_known_by_name():
+    whole = Discriminators(["period", "resolution", "multiband"], {"period": {"channels": [4]}})
+    assert whole.labels[:2] == ["period 2", "period 3"] and len(whole.parts) == 5 + 3 + 3
+    with pytest.raises(ValueError, match="discriminator must be one of"):
+        Discriminators(["nonsense"], {})
+    with pytest.raises(ValueError, match="takes \\['channels'\\]"):
+        Discriminators(["period"], {"period": {"n_fft": 1}})
+    with pytest.raises(ValueError, match="none is among"):
+        Discriminators(["band"], {"period": {}})
 
 
 def test_hinge_loss_of_known_scores():
@@ -151,11 +184,14 @@ def test_feature_loss_is_relative_to_the_size_of_the_features():
     real = [[torch.full((2, 3), 4.0), torch.zeros(1)]]
     fake = [[torch.full((2, 3), 3.0), torch.zeros(1)]]
     assert feature_loss(real, fake) == pytest.approx(0.25)
+    real[0][0][1] *= 10  # the other row is judged as before
+    fake[0][0][1] *= 10
+    assert feature_loss(real, fake) == pytest.approx(0.25)
 
 
 def test_each_step_moves_only_its_own_parameters(tiny_config):
     torch.manual_seed(0)
-    model, discriminators = Autoencoder(Q2D2Model(tiny_config)), Discriminators((512,), 8, (3,), (4, 8))
+    model, discriminators = Autoencoder(Q2D2Model(tiny_config)), Discriminators(["band", "period"], SMALL)
     audio = 0.1 * torch.randn(2, 1, 16 * tiny_config.hop_length)
     reconstruction, _ = model(audio)
     discriminator_step(discriminators, audio, reconstruction).backward()
@@ -215,6 +251,89 @@ def test_a_run_writes_log_validation_audio_weights_and_keeps_few_checkpoints(set
     assert lines[-1]["validation_mel"] > 0
     assert [path.name for path in output.glob("checkpoint-*")] == ["checkpoint-00000006"]
     assert soundfile.info(output / "validation" / "0.wav").samplerate == RATE
+    assert [path.name for path in output.glob("partial-*")] == []
+
+
+def losses_and_weights(settings: dict, output: Path) -> tuple[list[dict], Q2D2Model]:
+    """The lines of the log that have losses, and the averaged weights."""
+    if not output.exists():
+        CodecTrainer(TrainConfig(**settings, output=str(output))).run()
+    lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    return [line for line in lines if "mel" in line], Q2D2Model.from_pretrained(output / "weights")
+
+
+def assert_same_training(settings: dict, others: dict, first: Path, second: Path) -> None:
+    """Two runs log the same losses, up to rounding, and end with the same weights."""
+    (one_log, one_model), (other_log, other_model) = (
+        losses_and_weights(settings, first),
+        losses_and_weights(others, second),
+    )
+    assert len(one_log) == settings["steps"] and "adversarial" in one_log[-1]
+    for line, other in zip(one_log, other_log, strict=True):
+        assert {k: v for k, v in line.items() if k != "minutes"} == pytest.approx(
+            {k: v for k, v in other.items() if k != "minutes"}, rel=1e-3, abs=1e-5
+        )
+    for a, b in zip(one_model.parameters(), other_model.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=2e-4)
+
+
+def test_a_step_in_parts_is_the_same_step(settings, tmp_path):
+    settings |= {"batch_size": 4, "learning_rate": 1e-4, "discriminator_learning_rate": 1e-4}
+    assert_same_training(settings, settings | {"accumulation": 2}, tmp_path / "whole", tmp_path / "parts")
+    with pytest.raises(ValueError, match="multiple of 1 processes times accumulation=3"):
+        CodecTrainer(TrainConfig(**settings | {"accumulation": 3}, output=str(tmp_path)))
+
+
+def train_in_fork(settings: dict) -> None:
+    """A run in a process that was forked from this one."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    CodecTrainer(TrainConfig(**settings)).run()
+
+
+def test_two_processes_are_the_same_as_one(settings, tmp_path, monkeypatch):
+    settings |= {"batch_size": 4, "learning_rate": 1e-4, "discriminator_learning_rate": 1e-4, "accumulation": 2}
+    debug_launcher(train_in_fork, (settings | {"output": str(tmp_path / "two")},), num_processes=2)
+    assert_same_training(settings, settings, tmp_path / "one", tmp_path / "two")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="2 processes were started and Accelerate uses 1"):
+        CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "lonely")))
+
+
+def test_frozen_parts_stay_as_they_are(settings, tmp_path, tiny_model):
+    tiny_model.save_pretrained(tmp_path / "codec")
+    settings |= {"codec": str(tmp_path / "codec"), "freeze": ["encoder", "quantizer"], "steps": 3}
+    CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "run"))).run()
+    tuned = Q2D2Model.from_pretrained(tmp_path / "run" / "weights")
+    moved = {name for name, p in tuned.named_parameters() if not torch.equal(p, tiny_model.get_parameter(name))}
+    assert moved and all(name.startswith("decoder.") for name in moved)
+    with pytest.raises(ValueError, match="freeze takes encoder, quantizer and decoder"):
+        TrainConfig(data=[], output="", freeze=["head"])
+
+
+def test_held_out_recordings_are_not_trained_on(settings, tmp_path):
+    settings |= {"validation_data": [], "hold_out": 1, "steps": 1}
+    trainer = CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "run")))
+    assert (len(trainer.data), len(trainer.validation)) == (2, 1)
+    whole = AudioCache(settings["data"], settings["cache"], RATE)
+    parts = [trainer.validation[0], *(trainer.data[i] for i in range(2))]
+    assert sorted(part.tobytes() for part in parts) == sorted(whole[i].tobytes() for i in range(3))
+    with pytest.raises(ValueError, match="cannot hold out 3 of 3"):
+        whole.split(3)
+
+
+def test_settings_come_from_a_file_and_the_command_line_wins(settings, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(json.dumps(settings | {"output": "a", "discriminator_kwargs": SMALL}))  # JSON is YAML
+    (config,) = train_codec.parse(["--config", str(path), "--steps", "7", "--data", "x"])[:1]
+    assert config == TrainConfig(**settings | {"output": "a", "steps": 7, "data": ["x"]})
+    path.write_text("stepz: 3")
+    with pytest.raises(ValueError, match="--stepz"):
+        train_codec.parse(["--config", str(path), "--data", "x", "--output", "y"])
+
+
+def test_every_file_of_settings_is_understood():
+    for path in (SCRIPTS.parent / "configs").glob("*.yaml"):
+        train_codec.parse(["--config", str(path), "--data", "x", "--output", "y"])
 
 
 def test_a_few_steps_lower_the_loss(settings, tmp_path):

@@ -1,0 +1,158 @@
+"""Training data without a cache: recordings are read in order, near or far, and decoded when a segment needs them."""
+
+import io
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import fsspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from .audio import AUDIO_SUFFIXES, audio_from_column
+from .data import augment, cut_segment, expand_sources
+
+_DATA_SUFFIXES = tuple(AUDIO_SUFFIXES | {".parquet"})
+_Cell = dict[str, Any]
+
+
+def expand_urls(sources: list[str]) -> list[str]:
+    """Parquet and audio files of paths, folders, globs, and URLs with globs that fsspec knows, such as `hf://`.
+
+    Raises:
+        ValueError: If a source names no Parquet or audio file.
+    """
+    files: list[str] = []
+    for source in sources:
+        if "://" not in source:
+            files += map(str, expand_sources([source]))
+            continue
+        system, path = fsspec.core.url_to_fs(source)
+        found = sorted(system.glob(path)) if "*" in path else [path]
+        found = [system.unstrip_protocol(name) for name in found if name.lower().endswith(_DATA_SUFFIXES)]
+        if not found:
+            raise ValueError(f"no Parquet or audio files at {source!r}")
+        files += found
+    return files
+
+
+def read_cells(file: str) -> Iterator[_Cell]:
+    """Undecoded audio of every recording of a Parquet file with a column `audio`, or of an audio file."""
+    if not file.lower().endswith(".parquet"):
+        with fsspec.open(file, "rb") as content:
+            yield {"bytes": content.read(), "path": file}
+        return
+    import pyarrow.parquet
+
+    with fsspec.open(file, "rb") as content:
+        for batch in pyarrow.parquet.ParquetFile(content).iter_batches(64, columns=["audio"]):
+            yield from batch.column("audio").to_pylist()
+
+
+def _seconds(cell: _Cell) -> float:
+    """Duration as far as the header tells, by which recordings are drawn."""
+    import soundfile
+
+    if cell.get("array") is not None:
+        return len(cell["array"]) / cell["sampling_rate"]
+    source = io.BytesIO(cell["bytes"]) if cell.get("bytes") is not None else cell["path"]
+    return min(max(soundfile.info(source).duration, 0.01), 3600.0)
+
+
+class _Window:
+    """Consecutive recordings, decoded once each and only if a segment needs them."""
+
+    def __init__(self, cells: list[_Cell], sampling_rate: int, pool: ThreadPoolExecutor):
+        self._cells, self._rate, self._pool = cells, sampling_rate, pool
+        self._ends = np.cumsum([_seconds(cell) for cell in cells])
+        self._decoded: dict[int, Future[np.ndarray]] = {}
+
+    def draw(self, rng: np.random.Generator) -> Future[np.ndarray]:
+        """Samples (N,) int16 of a recording; every second is as likely."""
+        index = int(np.searchsorted(self._ends, rng.uniform(0, self._ends[-1]), side="right"))
+        if index not in self._decoded:
+            self._decoded[index] = self._pool.submit(self._decode, self._cells[index])
+        return self._decoded[index]
+
+    def _decode(self, cell: _Cell) -> np.ndarray:
+        return (audio_from_column(cell, self._rate).clip(-1, 1) * 32767).round().astype(np.int16)
+
+
+class AudioStream:
+    """Random segments of recordings that are read in order: a window of some is drawn from, then the next.
+
+    Files come in another order in every epoch, and several are read in turns. Which window a segment is drawn from
+    depends on its number alone, so a resumed run goes on exactly; it reads what it skips of an epoch, undecoded.
+
+    Args:
+        sources: See `expand_urls`.
+        sampling_rate: In Hz.
+        ahead: How many segments later the next batch begins, to be decoded in the background.
+        window: Recordings drawn from at a time; they and those of the next window are in memory.
+        draws: Segments per recording of a window.
+        interleave: Files read in turns.
+    """
+
+    def __init__(
+        self,
+        sources: list[str],
+        sampling_rate: int,
+        ahead: int,
+        window: int = 256,
+        draws: int = 8,
+        interleave: int = 4,
+    ):
+        self._files = expand_urls(sources)
+        self._rate, self._ahead, self._size, self._draws = sampling_rate, ahead, window, draws
+        self._interleave = interleave
+        self._pool = ThreadPoolExecutor(4, "decode")
+        self._reader = ThreadPoolExecutor(1, "read")
+        self._seed: int | None = None
+        self._windows: dict[int, Future[_Window]] = {}
+
+    def _cells(self, seed: int) -> Iterator[_Cell]:
+        """Recordings of all epochs."""
+        found = 0
+        for epoch in itertools.count():
+            order = np.random.default_rng([seed, epoch]).permutation(len(self._files))
+            waiting = iter([self._files[i] for i in order])
+            open_files = [read_cells(file) for file in itertools.islice(waiting, self._interleave)]
+            while open_files:
+                for place, cells in reversed(list(enumerate(open_files))):
+                    cell = next(cells, None)
+                    if cell is not None:
+                        found += 1
+                        yield cell
+                    elif (file := next(waiting, None)) is not None:
+                        open_files[place] = read_cells(file)
+                    else:
+                        del open_files[place]
+            if not found:
+                raise ValueError(f"no recordings in {self._files[0]} and {len(self._files) - 1} more files")
+
+    def _window(self, seed: int, number: int) -> _Window:
+        if seed != self._seed or (number not in self._windows and number < self._next):
+            self._seed, self._next, self._windows = seed, number, {}
+            self._rows = itertools.islice(self._cells(seed), number * self._size, None)
+        while self._next <= number + 1:  # the next one is read in the background
+            self._windows[self._next] = self._reader.submit(self._read, self._rows)
+            self._next += 1
+        for old in [w for w in self._windows if w < number - 1]:
+            del self._windows[old]
+        return self._windows[number].result()
+
+    def _read(self, rows: Iterator[_Cell]) -> _Window:
+        return _Window(list(itertools.islice(rows, self._size)), self._rate, self._pool)
+
+    def _draw(self, seed: int, segment: int) -> tuple[np.random.Generator, Future[np.ndarray]]:
+        rng = np.random.default_rng([seed, segment])
+        return rng, self._window(seed, segment // (self._size * self._draws)).draw(rng)
+
+    def batch(self, seed: int, indices: range, num_samples: int, gain_db: float) -> Tensor:
+        """Segments (B, 1, num_samples) with random gain; see `AudioCache.batch`."""
+        drawn = [self._draw(seed, i) for i in indices]
+        for i in indices:
+            self._draw(seed, i + self._ahead)
+        return torch.stack([augment(cut_segment(f.result(), rng, num_samples), rng, gain_db) for rng, f in drawn])

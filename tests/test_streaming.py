@@ -1,0 +1,108 @@
+"""Training data that is read in order and decoded on the way."""
+
+import json
+
+import fsspec
+import numpy as np
+import pytest
+import soundfile
+import torch
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
+from recordings import file_bytes
+
+from q2d2_tokenizer import Q2D2Model
+from q2d2_tokenizer.streaming import AudioStream, expand_urls
+from q2d2_tokenizer.training import CodecTrainer, TrainConfig
+
+RATE = 24000
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two Parquet files of three recordings each; recording i is the constant (i + 1) / 10, i + 1 tenths long."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    for number in range(2):
+        cells = [
+            {"bytes": file_bytes(np.full(2400 * (i + 1), (i + 1) / 10), RATE, "WAV", "FLOAT"), "path": None}
+            for i in range(3 * number, 3 * number + 3)
+        ]
+        pq.write_table(pa.table({"audio": cells}), tmp_path / f"{number}.parquet")
+    return tmp_path
+
+
+def heard(batch: torch.Tensor) -> list[int]:
+    """Which recording each segment is of."""
+    return [round(float(segment.max()) * 10) for segment in batch]
+
+
+def test_segments_depend_on_seed_and_number_alone(folder):
+    def stream(**arguments):
+        return AudioStream([str(folder)], RATE, ahead=4, window=4, draws=3, **arguments)
+
+    whole = stream().batch(1, range(40), 1000, 0.0)
+    later = stream()
+    assert torch.equal(later.batch(1, range(30, 40), 1000, 0.0), whole[30:])  # as a resumed run
+    assert torch.equal(later.batch(1, range(4), 1000, 0.0), whole[:4])
+    assert not torch.equal(later.batch(2, range(40), 1000, 0.0), whole)
+
+
+def test_windows_follow_one_another_and_long_recordings_are_drawn_more_often(folder):
+    stream = AudioStream([str(folder)], RATE, ahead=1, window=3, draws=2, interleave=1)
+    first, second = (set(heard(stream.batch(0, range(6 * w, 6 * w + 6), 100, 0.0))) for w in range(2))
+    assert {frozenset(first) <= {1, 2, 3}, frozenset(second) <= {1, 2, 3}} == {True, False}  # one file, then the other
+    assert first | second <= {1, 2, 3, 4, 5, 6}
+    counts = np.bincount(heard(AudioStream([str(folder)], RATE, 1, window=6, draws=100).batch(0, range(600), 100, 0.0)))
+    assert counts[6] > 3 * counts[1]
+
+
+def test_only_what_is_drawn_is_decoded(folder, monkeypatch):
+    import q2d2_tokenizer.streaming as streaming
+
+    decoded = []
+    read = streaming.audio_from_column
+    monkeypatch.setattr(streaming, "audio_from_column", lambda cell, rate: decoded.append(1) or read(cell, rate))
+    stream = AudioStream([str(folder)], RATE, ahead=0, window=6, draws=50)
+    for _ in range(3):
+        stream.batch(0, range(2), 100, 0.0)
+    assert 1 <= len(decoded) <= 2
+
+
+def test_urls_are_read_through_fsspec(folder, monkeypatch):
+    class Hub(DirFileSystem):
+        """A stand-in for the Hub: a local folder."""
+
+        protocol = "hf"
+
+        def __init__(self, **kwargs):
+            super().__init__(str(folder.parent), LocalFileSystem(), **kwargs)
+
+    fsspec.register_implementation("hf", Hub, clobber=True)
+    try:
+        (folder / "notes.txt").write_text("no audio")
+        url = f"hf://{folder.name}/*"
+        assert [name.rsplit("/")[-1] for name in expand_urls([url])] == ["0.parquet", "1.parquet"]
+        near = AudioStream([str(folder)], RATE, 1).batch(0, range(5), 500, 3.0)
+        assert torch.equal(AudioStream([url], RATE, 1).batch(0, range(5), 500, 3.0), near)
+        with pytest.raises(ValueError, match="no Parquet or audio files"):
+            expand_urls([f"hf://{folder.name}/*.flac"])
+    finally:
+        fsspec.register_implementation("hf", "huggingface_hub.HfFileSystem", clobber=True)
+
+
+def test_training_from_a_stream_resumes_exactly_and_writes_no_cache(folder, tiny_config, tmp_path):
+    for number in range(3):  # audio files beside the Parquet files
+        soundfile.write(folder / f"{number}.flac", 0.1 * np.sin(np.arange(RATE) * (0.03 + 0.01 * number)), RATE)
+    tiny_config.to_json_file(tmp_path / "codec.json")
+    small = json.dumps({"band": {"sizes": [512], "dim": 8}, "period": {"sizes": [3], "channels": [4]}})
+    settings = {"data": [str(folder)], "codec": str(tmp_path / "codec.json"), "streaming": True, "steps": 4}
+    settings |= {"batch_size": 2, "segment_frames": 16, "discriminator_kwargs": small, "save_every": 2}
+    CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "whole"))).run()
+    interrupted = CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "parts")))
+    for _ in range(2):
+        interrupted.train_step()
+    interrupted.save()
+    CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "parts"))).run()
+    whole, parts = (Q2D2Model.from_pretrained(tmp_path / name / "weights") for name in ("whole", "parts"))
+    assert whole.fingerprint() == parts.fingerprint()
+    assert not (tmp_path / "whole" / "cache").exists()
