@@ -6,6 +6,7 @@ a row needs a block mask, which takes attention off its fast causal path: measur
 """
 
 import glob
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,14 @@ def shard_layout(path: Path, text: TextTokenizer | None = None) -> Layout:
         raise ValueError(f"{path} is no token shard: its schema's metadata lack {missing[0]!r}")
     fingerprint, codebook_size, sampling_rate = (metadata[key.encode()].decode() for key in _CODEC_KEYS)
     size, text_fingerprint = (text.size, text.fingerprint) if text else (0, "")
-    return Layout(int(codebook_size), int(sampling_rate), fingerprint, size, text_fingerprint)
+    points = tuple(json.loads(metadata.get(b"points_per_group", b"[]")))
+    return Layout(int(codebook_size), int(sampling_rate), fingerprint, size, text_fingerprint, points)
+
+
+def shard_neighbours(path: Path) -> list[list[list[int]]] | None:
+    """Neighbours of every point of every group of the codec that made the tokens of a shard; None in older shards."""
+    found = (pyarrow.parquet.read_schema(path).metadata or {}).get(b"neighbours_per_group")
+    return None if found is None else json.loads(found)
 
 
 def _read_shard(path: Path, columns: list[str]) -> pyarrow.Table:

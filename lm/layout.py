@@ -7,10 +7,15 @@
 | 4 + text_size .. vocab_size - 1 | codes of the codec |
 
 A sequence is `<bos> text <audio> codes <eos>`, or `<bos> <audio> codes <eos>` for speech without text.
+
+A code is a number of mixed radix: `i_0 + i_1 G_0 + i_2 G_0 G_1 + ...`, with `i_j` the point of group `j` of the codec's
+lattice and `G_j` the points of that group.
 """
 
 import json
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,9 +42,10 @@ class Layout:
         codec_fingerprint: Of the codec; tokens of another one are refused.
         text_size: Pieces of the text tokenizer; zero for a model of speech alone.
         text_fingerprint: Of the text tokenizer; empty for a model of speech alone.
+        points_per_group: Of the codec, from which pair tokens follow; empty if the token data set does not tell.
 
     Raises:
-        ValueError: If a size is out of range or a fingerprint is missing.
+        ValueError: If a size is out of range, a fingerprint is missing, or the groups do not make the codebook.
     """
 
     codebook_size: int
@@ -47,6 +53,7 @@ class Layout:
     codec_fingerprint: str
     text_size: int = 0
     text_fingerprint: str = ""
+    points_per_group: tuple[int, ...] = field(default=(), compare=False)  # the fingerprint says as much
 
     def __post_init__(self):
         if self.codebook_size < 1 or self.sampling_rate < 1 or self.text_size < 0:
@@ -58,6 +65,11 @@ class Layout:
             raise ValueError("codec_fingerprint is empty; take it from the token data set")
         if bool(self.text_size) != bool(self.text_fingerprint):
             raise ValueError("text_size and text_fingerprint must be given together")
+        if self.points_per_group and math.prod(self.points_per_group) != self.codebook_size:
+            raise ValueError(
+                f"groups of {self.points_per_group} points make {math.prod(self.points_per_group)} codes, "
+                f"expected codebook_size, {self.codebook_size}"
+            )
 
     @property
     def text_offset(self) -> int:
@@ -161,12 +173,27 @@ class Layout:
             found = content.pop("format"), content.pop("format_version"), tuple(content.pop("specials"))
             if found != (_FORMAT, _VERSION, SPECIALS):
                 raise ValueError(f"expected {(_FORMAT, _VERSION, SPECIALS)}, got {found}")
-            layout = cls(**content)
+            layout = cls(**content | {"points_per_group": tuple(content.get("points_per_group", ()))})
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{path} is not a layout this program reads: {error}") from error
         if codec_fingerprint is not None:
             layout.check_codec(codec_fingerprint)
         return layout
+
+
+def codes_to_indices(codes: Ids, points_per_group: Sequence[int]) -> list[Ids]:
+    """Points (...) of each group, first group first, of codes (...)."""
+    indices = []
+    for size in points_per_group:
+        indices.append(codes % size)
+        codes = codes // size
+    return indices
+
+
+def indices_to_codes(indices: Sequence[Ids], points_per_group: Sequence[int]) -> Ids:
+    """Codes (...) of the points (...) of each group, first group first."""
+    places = [math.prod(points_per_group[:group]) for group in range(len(points_per_group))]
+    return sum(index * place for index, place in zip(indices, places, strict=True))
 
 
 def _checked(values: Ids, first: int, stop: int, name: str) -> Ids:

@@ -1,16 +1,17 @@
-"""The language model: a Llama of transformers, built from scratch, in its own weights layout."""
+"""The language model: a Llama of transformers, built from scratch, in its own weights layout; or one of pair tokens."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedConfig
 
 from .layout import BOS, EOS, PAD, Layout
+from .pairs import PairLlamaConfig, PairLlamaForCausalLM
 from .text import TEXT_FILE, TextTokenizer
 
 IGNORED = -100
+_CLASSES = {"llama": LlamaForCausalLM, "pair_llama": PairLlamaForCausalLM}
 
 
 @dataclass
@@ -23,6 +24,7 @@ class ModelSettings:
     intermediate_size: int = field(default=1024, metadata={"help": "Width inside the MLPs"})
     context: int = field(default=1536, metadata={"help": "Longest sequence, in tokens"})
     attention_dropout: float = field(default=0.0, metadata={"help": "Share of attention weights dropped in training"})
+    audio_head: str = field(default="flat", metadata={"help": "flat: a softmax over all codes; pairs: over points"})
     tie_embeddings: bool = field(default=True, metadata={"help": "Whether input and output share one table"})
 
     def __post_init__(self):
@@ -30,57 +32,47 @@ class ModelSettings:
             raise ValueError(
                 f"hidden_size must be an even multiple of num_heads, got {self.hidden_size} and {self.num_heads}"
             )
+        if self.audio_head not in ("flat", "pairs"):
+            raise ValueError(f"audio_head must be 'flat' or 'pairs', got {self.audio_head!r}")
 
 
-def make_language_model(settings: ModelSettings, layout: Layout) -> LlamaForCausalLM:
-    """A language model with random weights; `generate` knows how its sequences begin and end and what audio is."""
-    config = LlamaConfig(
-        vocab_size=layout.vocab_size,
-        hidden_size=settings.hidden_size,
-        num_hidden_layers=settings.num_layers,
-        num_attention_heads=settings.num_heads,
-        intermediate_size=settings.intermediate_size,
-        max_position_embeddings=settings.context,
-        attention_dropout=settings.attention_dropout,
-        tie_word_embeddings=settings.tie_embeddings,
+def audio_generation_config(layout: Layout, context: int) -> GenerationConfig:
+    """What `model.generate` of transformers does: nothing but codes and `<eos>`, which ends, within the context."""
+    return GenerationConfig(
         pad_token_id=PAD,
         bos_token_id=BOS,
         eos_token_id=EOS,
-    )
-    model = LlamaForCausalLM(config)
-    model.generation_config = GenerationConfig(
-        pad_token_id=PAD,
-        bos_token_id=BOS,
-        eos_token_id=EOS,
-        max_length=settings.context,
+        max_length=context,
         suppress_tokens=[i for i in range(layout.audio_offset) if i != EOS],
     )
-    return model
 
 
-class Scorer(nn.Module):
-    """Log loss of a language model on the tokens it is to predict; the output layer sees those positions alone.
+def make_language_model(settings: ModelSettings, layout: Layout) -> LlamaForCausalLM | PairLlamaForCausalLM:
+    """A language model with random weights; `generate` knows how its sequences begin and end.
 
-    Args:
-        model: The language model.
+    Raises:
+        ValueError: If pair tokens are wanted and the layout does not know the groups.
     """
-
-    def __init__(self, model: LlamaForCausalLM):
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids: Tensor, targets: Tensor) -> Tensor:
-        """Nats (n,) of the targets in reading order.
-
-        Args:
-            input_ids: (B, S) int64, padded at the end. Attention looks back only, so no token sees the padding and
-                no attention mask is needed.
-            targets: (B, S) int64, the token after each position, or `IGNORED` where none is scored.
-        """
-        hidden = self.model.model(input_ids=input_ids, use_cache=False).last_hidden_state
-        scored = targets != IGNORED
-        logits = self.model.lm_head(hidden[scored])  # (n, V)
-        return nn.functional.cross_entropy(logits.float(), targets[scored], reduction="none")
+    values = {
+        "hidden_size": settings.hidden_size,
+        "num_hidden_layers": settings.num_layers,
+        "num_attention_heads": settings.num_heads,
+        "intermediate_size": settings.intermediate_size,
+        "max_position_embeddings": settings.context,
+        "attention_dropout": settings.attention_dropout,
+        "tie_word_embeddings": settings.tie_embeddings,
+        "pad_token_id": PAD,
+        "bos_token_id": BOS,
+        "eos_token_id": EOS,
+    }
+    if settings.audio_head == "flat":
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=layout.vocab_size, **values))
+        model.generation_config = audio_generation_config(layout, settings.context)
+        return model
+    if not layout.points_per_group:
+        raise ValueError("pair tokens need points_per_group, which these token shards lack; tokenize again")
+    groups = list(layout.points_per_group)
+    return PairLlamaForCausalLM(PairLlamaConfig(vocab_size=layout.audio_offset, points_per_group=groups, **values))
 
 
 @dataclass(frozen=True)
@@ -96,20 +88,24 @@ class LanguageModel:
         ValueError: If the parts do not belong together.
     """
 
-    model: LlamaForCausalLM
+    model: LlamaForCausalLM | PairLlamaForCausalLM
     layout: Layout
     text: TextTokenizer | None = None
 
     def __post_init__(self):
-        if self.model.config.vocab_size != self.layout.vocab_size:
+        config = self.model.config
+        num_ids, groups = config.vocab_size, self.layout.points_per_group
+        if isinstance(config, PairLlamaConfig):
+            num_ids, groups = config.num_ids, tuple(config.points_per_group)
+        if (num_ids, groups) != (self.layout.vocab_size, self.layout.points_per_group):
             raise ValueError(
-                f"the model has {self.model.config.vocab_size} ids, its layout {self.layout.vocab_size}; "
-                "they are not of the same training run"
+                f"the model has {num_ids} ids in groups of {groups} points, its layout {self.layout.vocab_size} in "
+                f"{self.layout.points_per_group}; they are not of the same training run"
             )
         self.layout.check_text(self.text.fingerprint if self.text else "")
 
     def save(self, folder: str | Path) -> None:
-        """Write weights, layout and text tokenizer into a folder, which any Llama runtime reads."""
+        """Write weights, layout and text tokenizer into a folder; with a flat head any Llama runtime reads it."""
         self.model.save_pretrained(folder)
         self.layout.save(folder)
         if self.text:
@@ -127,8 +123,11 @@ class LanguageModel:
             dtype: Of the weights in memory.
 
         Raises:
-            ValueError: If the model is for another codec, or its parts do not belong together.
+            ValueError: If the model is of another kind or for another codec, or its parts do not belong together.
         """
         layout = Layout.load(folder, codec_fingerprint)  # before the weights: a wrong codec is refused at once
         text = TextTokenizer.load(folder) if (Path(folder) / TEXT_FILE).exists() else None
-        return cls(LlamaForCausalLM.from_pretrained(folder, dtype=dtype).eval(), layout, text)
+        kind = PreTrainedConfig.get_config_dict(folder)[0].get("model_type")
+        if kind not in _CLASSES:
+            raise ValueError(f"{folder} must hold a model of type {' or '.join(_CLASSES)}, got {kind}")
+        return cls(_CLASSES[kind].from_pretrained(folder, dtype=dtype).eval(), layout, text)

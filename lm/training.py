@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
-from .data import Batch, TokenCorpus, TrainingBatches, expand_shards, shard_layout, validation_batches
+from .data import TokenCorpus, TrainingBatches, expand_shards, shard_layout, shard_neighbours, validation_batches
 from .layout import LAYOUT_FILE, Layout
-from .model import IGNORED, LanguageModel, ModelSettings, Scorer, make_language_model
+from .model import LanguageModel, ModelSettings, make_language_model
+from .scoring import Totals, make_scorer
 from .text import TextTokenizer
 
 
@@ -37,6 +38,9 @@ class TrainConfig:
     weight_decay: float = field(default=0.1, metadata={"help": "Of matrices; other weights have none"})
     warmup_steps: int = field(default=200, metadata={"help": "Steps of linear warm-up"})
     decay_steps: int = field(default=4_000, metadata={"help": "Steps of linear decay to zero at the end"})
+    neighbour_smoothing: float = field(
+        default=0.0, metadata={"help": "Share of a target that goes to the neighbours of its point, in every group"}
+    )
     gradient_clip: float = field(default=1.0, metadata={"help": "Largest gradient norm"})
     mixed_precision: str = field(default="no", metadata={"help": "no or bf16; losses are float32 in any case"})
     seed: int = field(default=0, metadata={"help": "Of weights and batches"})
@@ -54,6 +58,8 @@ class TrainConfig:
             raise ValueError(f"mixed_precision must be 'no' or 'bf16', got {self.mixed_precision!r}")
         if not 0 <= self.speech_only_share <= 1:
             raise ValueError(f"speech_only_share must be within 0 and 1, got {self.speech_only_share}")
+        if not 0 <= self.neighbour_smoothing < 1:
+            raise ValueError(f"neighbour_smoothing must be at least 0 and below 1, got {self.neighbour_smoothing}")
 
     def rate_factor(self, step: int) -> float:
         """Share of the peak learning rate at a step: linear warm-up, constant, linear decay to zero."""
@@ -102,7 +108,8 @@ class LanguageModelTrainer:
         self.accelerator = Accelerator(mixed_precision=config.mixed_precision)
         set_seed(config.seed)
         text = TextTokenizer.load(config.text_model) if config.text_model else None
-        layout = shard_layout(expand_shards(config.data)[0], text)
+        first_shard = expand_shards(config.data)[0]
+        layout = shard_layout(first_shard, text)
         if (self.output / LAYOUT_FILE).exists() and Layout.load(self.output, layout.codec_fingerprint) != layout:
             raise ValueError(f"{self.output} holds a run with another vocabulary; choose another output")
         self.language_model = LanguageModel(make_language_model(settings, layout), layout, text)
@@ -115,11 +122,12 @@ class LanguageModelTrainer:
         )
         self.validation = TokenCorpus(config.validation_data, layout, text) if config.validation_data else None
         self.progress = Progress()
-        scorer = Scorer(self.language_model.model)
+        neighbours = shard_neighbours(first_shard)
+        self.scorer = make_scorer(self.language_model.model, layout, neighbours, config.neighbour_smoothing)
         optimizer = torch.optim.AdamW(
-            _parameter_groups(scorer, config.weight_decay), config.learning_rate, tuple(config.betas), fused=True
+            _parameter_groups(self.scorer, config.weight_decay), config.learning_rate, tuple(config.betas), fused=True
         )
-        self.model, self.optimizer = self.accelerator.prepare(scorer, optimizer)
+        self.model, self.optimizer = self.accelerator.prepare(self.scorer, optimizer)
         self.accelerator.register_for_checkpointing(self.progress)
 
     def run(self) -> None:
@@ -154,7 +162,7 @@ class LanguageModelTrainer:
             self.save()
 
     def train_step(self) -> dict[str, Any]:
-        """Update the weights; returns what is logged.
+        """Update the weights; returns what is logged, where smoothed targets are scored as such.
 
         Raises:
             RuntimeError: If the loss is not finite.
@@ -163,7 +171,7 @@ class LanguageModelTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * config.rate_factor(step)
         batch = self.batches.batch(step, accelerator.process_index, accelerator.num_processes)
-        nats = self._score(batch)[0].sum()
+        nats = self.model(batch.input_ids.to(accelerator.device), batch.targets.to(accelerator.device)).sum()
         # Accelerate averages gradients over processes; every token counts the same, whichever process has it.
         accelerator.backward(nats * accelerator.num_processes / batch.num_scored)
         loss = accelerator.reduce(nats.detach(), "sum") / batch.num_scored
@@ -181,12 +189,6 @@ class LanguageModelTrainer:
             "epoch": self.batches.epoch(step),
         }
 
-    def _score(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Nats (n,) of the targets of this process, and their places (n,) after `<audio>`."""
-        input_ids, targets = batch.input_ids.to(self.accelerator.device), batch.targets.to(self.accelerator.device)
-        scored = targets != IGNORED
-        return self.model(input_ids, targets), (scored.cumsum(1) - 1)[scored]
-
     def validate(self) -> dict[str, Any]:
         """Loss on all validation recordings: as they are, and, where some have text, also without any text."""
         results = self._validate(with_text=True, name="validation")
@@ -196,14 +198,10 @@ class LanguageModelTrainer:
 
     @torch.no_grad()
     def _validate(self, with_text: bool, name: str) -> dict[str, Any]:
-        """Loss in nats, bits per token, bits per second of audio, and bits per token by place after `<audio>`.
-
-        The places are 0, 1-2, 3-6, 7-14 and so on; the key is the first of each range.
-        """
+        """Bits per second of audio, and the means of `Totals`."""
         accelerator = self.accelerator
         self.model.eval()
-        totals = torch.zeros(2, 32, dtype=torch.float64)  # nats and tokens by power of two of the place
-        codes = 0
+        totals, codes = Totals(len(self.scorer.points_per_group)), 0
         for batch in validation_batches(
             self.validation,
             self.settings.context,
@@ -212,23 +210,16 @@ class LanguageModelTrainer:
             accelerator.process_index,
             accelerator.num_processes,
         ):
-            nats, places = (values.cpu() for values in self._score(batch))
-            powers = (places + 1).double().log2().floor().long()
-            totals[0] += torch.bincount(powers, nats.double(), 32)
-            totals[1] += torch.bincount(powers, minlength=32)
+            with accelerator.autocast():
+                score = self.scorer.score(batch.input_ids.to(accelerator.device), batch.targets.to(accelerator.device))
+            totals.add(score, batch.targets)
             codes += batch.num_codes
         self.model.train()
-        totals = totals.to(accelerator.device, torch.float32)  # not every device has float64
-        nats, tokens = accelerator.reduce(totals, "sum").double().cpu()
-        bits = nats / math.log(2)
-        seconds = codes / self.validation.codes_per_second
-        bits_per_token = (bits.sum() / tokens.sum()).item()
-        return {
-            f"{name}_loss_nats": bits_per_token * math.log(2),
-            f"{name}_bits_per_token": bits_per_token,
-            f"{name}_bits_per_second": bits.sum().item() / seconds,
-            f"{name}_bits_by_place": {2**i - 1: (bits[i] / tokens[i]).item() for i in range(32) if tokens[i] > 0},
-        }
+        totals.reduce(accelerator)
+        values = totals.means() | {"bits_per_second": totals.bits / (codes / self.validation.codes_per_second)}
+        if self.scorer.neighbours is None:
+            del values["near_miss_share"]
+        return {f"{name}_{key}": value for key, value in values.items()}
 
     def save(self) -> None:
         """Write a resumable checkpoint and the weights, then delete the oldest checkpoints."""

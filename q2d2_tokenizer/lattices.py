@@ -13,6 +13,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Coset:
@@ -123,3 +125,21 @@ def lattice_points(cosets: Sequence[Coset]) -> list[tuple[float, ...]]:
         axes = [[o + s * k for k in range(n)] for o, s, n in zip(coset.offset, coset.step, coset.count, strict=True)]
         points += [point[::-1] for point in itertools.product(*axes[::-1])]
     return points
+
+
+def lattice_neighbours(cosets: Sequence[Coset]) -> list[list[int]]:
+    """For every point of one group, in index order, the indices of the points whose cells share a side with its own.
+
+    Two points are neighbours if no third one lies in the ball whose diameter joins them. In a lattice without borders
+    these are the points across the facets of the Voronoi cell: 4 in `rectangle` and `rhombic`, 6 in `hexagon` and
+    `brick`, 14 in `bcc`.
+
+    Source: Conway & Sloane, "Sphere Packings, Lattices and Groups", chapter 21, theorem 10 (Voronoi).
+    """
+    points = np.array(lattice_points(cosets))  # (G, g)
+    squares = ((points[:, None] - points) ** 2).sum(-1)  # (G, G)
+    neighbours = []
+    for row in squares:  # of one point
+        in_ball = (row[:, None] + squares <= row + 1e-6).sum(0)  # (G,): Thales; the two points themselves are in it
+        neighbours.append(np.flatnonzero(in_ball == 2).tolist())
+    return neighbours

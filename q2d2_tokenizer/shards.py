@@ -2,7 +2,9 @@
 
 Columns: `id` (string), `codes` (list of int32), `num_samples` (int64, at the rate of the codec), then the columns of
 the corpus. The metadata of the schema say which codec made the tokens: `codec_fingerprint`, `sampling_rate` in Hz,
-`codebook_size`, `hop_length` in samples and `points_per_group`, from which pair tokens follow.
+`codebook_size`, `hop_length` in samples, `points_per_group`, from which pair tokens follow, and `neighbours_per_group`:
+for every point of every group the points whose cells touch its own, which is all of the geometry that a language model
+needs.
 """
 
 import io
@@ -16,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from .lattices import build_groups, lattice_neighbours
 from .modeling_q2d2 import Q2D2Model
 from .token_file import TokenFile, write_atomically
 
@@ -27,12 +30,14 @@ REJECTS_FOLDER = "rejects"
 def codec_metadata(model: Q2D2Model) -> dict[bytes, bytes]:
     """Metadata of the shards of a codec."""
     config = model.config
+    groups = build_groups(config.lattice, config.levels, config.group_size)
     fields = {
         "codec_fingerprint": model.fingerprint(),
         "sampling_rate": config.sampling_rate,
         "codebook_size": config.codebook_size,
         "hop_length": config.hop_length,
         "points_per_group": json.dumps(config.points_per_group),
+        "neighbours_per_group": json.dumps([lattice_neighbours(group) for group in groups], separators=(",", ":")),
     }
     return {name.encode(): str(value).encode() for name, value in fields.items()}
 

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from q2d2_tokenizer.lattices import LATTICES, build_groups, group_sizes_in_points, half_widths, lattice_points
+from q2d2_tokenizer.lattices import (
+    LATTICES,
+    build_groups,
+    group_sizes_in_points,
+    half_widths,
+    lattice_neighbours,
+    lattice_points,
+)
 
 CASES = [
     pytest.param(name, levels, id=f"{name}-{'x'.join(map(str, levels))}")
@@ -152,3 +159,33 @@ def test_normalized_second_moment(name: str, levels: list[int], moment: float):
 def test_errors_say_what_came(lattice: str, levels: list[int], group_size: int, message: str):
     with pytest.raises(ValueError, match=message):
         build_groups(lattice, levels, group_size)
+
+
+@pytest.mark.parametrize(
+    ("name", "levels", "count"),
+    [
+        ("rectangle", [9], 2),
+        ("rectangle", [9, 7], 4),
+        ("rhombic", [9, 7], 4),
+        ("hexagon", [9, 7], 6),
+        ("brick", [9, 7], 6),
+        ("bcc", [5, 6, 5], 14),
+    ],
+)
+def test_cells_have_the_sides_of_the_lattice(name: str, levels: list[int], count: int):
+    found = lattice_neighbours(build_groups(name, levels, len(levels))[0])
+    inner = (points_of(name, levels).abs() <= torch.tensor(half_widths(levels)) - 1.5).all(-1)
+    assert {len(found[index]) for index in inner.nonzero().flatten()} == {count}
+
+
+@pytest.mark.parametrize(("name", "levels"), [case for case in CASES if math.prod(case.values[1]) < 150])
+def test_halfway_to_a_neighbour_no_other_point_is_as_near(name: str, levels: list[int]):
+    points = points_of(name, levels)
+    found = lattice_neighbours(build_groups(name, levels, len(levels))[0])
+    assert all(others and all(index in found[other] for other in others) for index, others in enumerate(found))
+    for index in range(0, len(points), 1 + len(points) // 10):
+        halfway = (points[index] + points) / 2  # (G, g)
+        distances = torch.cdist(halfway, points, compute_mode="donot_use_mm_for_euclid_dist")
+        nearest = (distances < distances.min(-1, keepdim=True).values + 1e-6).sum(-1)
+        own = distances[:, index] < distances.min(-1).values + 1e-6
+        assert (own & (nearest == 2)).nonzero().flatten().tolist() == found[index]

@@ -1,5 +1,6 @@
 """Token shards to batches: what is read and refused, what is scored, and that batches depend on seed and step alone."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from lm.data import (
     expand_shards,
     make_windows,
     shard_layout,
+    shard_neighbours,
     split_by_length,
     validation_batches,
 )
@@ -23,6 +25,8 @@ from lm.model import IGNORED
 from lm.text import TextTokenizer, train_text_tokenizer
 
 CODES = 50
+GROUPS = (5, 10)
+NEIGHBOURS = [[[j for j in (i - 1, i + 1) if 0 <= j < size] for i in range(size)] for size in GROUPS]  # points in a row
 
 
 def write_shard(path: Path, codes: list, text: list[str] | None = None, fingerprint: str | None = "codec-a") -> Path:
@@ -37,6 +41,7 @@ def write_shard(path: Path, codes: list, text: list[str] | None = None, fingerpr
     table = pyarrow.table(columns)
     if fingerprint:
         metadata = {"codec_fingerprint": fingerprint, "codebook_size": str(CODES), "sampling_rate": "24000"}
+        metadata |= {"points_per_group": json.dumps(GROUPS), "neighbours_per_group": json.dumps(NEIGHBOURS)}
         table = table.replace_schema_metadata(metadata)
     pyarrow.parquet.write_table(table, path)
     return path
@@ -105,7 +110,18 @@ def test_a_shard_names_its_vocabulary_and_may_be_empty(tmp_path, layout, text):
     full, empty = write_shard(tmp_path / "a.parquet", [[1, 2]]), write_shard(tmp_path / "b.parquet", [])
     assert shard_layout(full, text) == layout
     assert shard_layout(empty) == Layout(CODES, 24000, "codec-a")
+    assert shard_layout(full).points_per_group == GROUPS
+    assert shard_neighbours(full) == NEIGHBOURS
     assert len(TokenCorpus([str(full), str(empty)], layout, text)) == 1
+
+
+def test_shards_without_groups_or_neighbours_are_read(tmp_path):
+    path = write_shard(tmp_path / "a.parquet", [[1, 2]])
+    table = pyarrow.parquet.read_table(path)
+    kept = {key: value for key, value in table.schema.metadata.items() if not key.endswith(b"_per_group")}
+    pyarrow.parquet.write_table(table.replace_schema_metadata(kept), path)
+    assert shard_layout(path) == Layout(CODES, 24000, "codec-a")
+    assert shard_layout(path).points_per_group == () and shard_neighbours(path) is None
 
 
 def test_a_source_named_twice_counts_twice_and_an_empty_one_is_an_error(tmp_path):

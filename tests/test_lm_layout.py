@@ -2,6 +2,7 @@
 
 import ast
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 import torch
 
 import lm
-from lm.layout import AUDIO, BOS, LAYOUT_FILE, SPECIALS, Layout
+from lm.layout import AUDIO, BOS, LAYOUT_FILE, SPECIALS, Layout, codes_to_indices, indices_to_codes
+from q2d2_tokenizer.quantizers import Lattices
 
 FILES = sorted(Path(lm.__file__).parent.glob("*.py"))
 
@@ -72,6 +74,30 @@ def test_files_of_another_kind_are_refused(layout, tmp_path, change):
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ValueError, match="not a layout this program reads"):
         Layout.load(tmp_path)
+
+
+def test_groups_are_kept_but_not_compared(layout, tmp_path):
+    grouped = replace(layout, points_per_group=(2, 5))
+    grouped.save(tmp_path)
+    assert Layout.load(tmp_path).points_per_group == (2, 5)
+    assert Layout.load(tmp_path) == layout  # runs that were begun before layouts knew groups go on
+    content = json.loads((tmp_path / LAYOUT_FILE).read_text())
+    del content["points_per_group"]
+    (tmp_path / LAYOUT_FILE).write_text(json.dumps(content))
+    assert Layout.load(tmp_path).points_per_group == ()
+    with pytest.raises(ValueError, match="make 12 codes, expected codebook_size, 10"):
+        replace(layout, points_per_group=(2, 6))
+
+
+@pytest.mark.parametrize("make", [np.array, torch.tensor])
+def test_codes_are_numbers_of_mixed_radix_as_those_of_the_quantizer(make):
+    lattices = Lattices("rhombic", [3, 3, 2, 2, 2, 3], 2)
+    groups = lattices.points_per_group
+    codes = make(range(13 * 5 * 8))
+    indices = codes_to_indices(codes, groups)
+    assert (indices_to_codes(indices, groups) == codes).all()
+    expected = lattices.codes_to_indices(torch.as_tensor(codes))
+    assert torch.equal(torch.stack([torch.as_tensor(index) for index in indices], -1), expected)
 
 
 def test_text_size_and_fingerprint_go_together():

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from test_lm_data import CODES, write_shard
+from test_lm_data import CODES, GROUPS, NEIGHBOURS, write_shard
 from transformers import LlamaForCausalLM
 
 from lm.data import collate
 from lm.layout import BOS, EOS, PAD, Layout
-from lm.model import IGNORED, LanguageModel, ModelSettings, Scorer, make_language_model
+from lm.model import IGNORED, LanguageModel, ModelSettings, make_language_model
+from lm.scoring import Scorer, make_scorer
 from lm.text import train_text_tokenizer
 from lm.training import LanguageModelTrainer, TrainConfig
 
@@ -52,20 +53,24 @@ def settings(shards) -> dict:
     }
 
 
-def make_trainer(settings: dict, output: Path, **changes) -> LanguageModelTrainer:
+def make_trainer(settings: dict, output: Path, head: str = "flat", **changes) -> LanguageModelTrainer:
     """A trainer of a tiny model with dropout, so that the random numbers count too."""
     config = TrainConfig(**(settings | {"output": str(output)} | changes))
-    return LanguageModelTrainer(config, ModelSettings(**TINY, attention_dropout=0.1))
+    return LanguageModelTrainer(config, ModelSettings(**TINY, attention_dropout=0.1, audio_head=head))
 
 
-def tiny_scorer() -> Scorer:
+def tiny_scorer(head: str = "flat", **settings) -> Scorer:
     """A tiny model of speech alone, with weights large enough to tell tokens apart."""
     torch.manual_seed(0)
-    model = make_language_model(ModelSettings(**TINY), Layout(CODES, 24000, "codec-a")).eval()
+    layout = Layout(CODES, 24000, "codec-a", points_per_group=GROUPS)
+    model = make_language_model(ModelSettings(**TINY | settings, audio_head=head), layout)
     for weight in model.parameters():
         if weight.ndim == 2:
             torch.nn.init.normal_(weight, std=0.3)
-    return Scorer(model)
+    return make_scorer(model, layout, NEIGHBOURS).eval()
+
+
+both_heads = pytest.mark.parametrize("head", ["flat", "pairs"])
 
 
 def sequences(*lengths: int) -> list[np.ndarray]:
@@ -75,9 +80,10 @@ def sequences(*lengths: int) -> list[np.ndarray]:
     return [np.append(layout.prompt(none, rng.integers(0, CODES, length)), EOS) for length in lengths]
 
 
+@both_heads
 @torch.no_grad()
-def test_neighbours_and_padding_do_not_change_a_loss():
-    scorer, rows = tiny_scorer(), sequences(3, 20, 11)
+def test_neighbours_and_padding_do_not_change_a_loss(head):
+    scorer, rows = tiny_scorer(head), sequences(3, 20, 11)
     together = scorer(*collate(rows))
     alone = torch.cat([scorer(*collate([row])) for row in rows])
     assert len(together) == 3 + 20 + 11 + 3
@@ -91,9 +97,10 @@ def test_neighbours_and_padding_do_not_change_a_loss():
     assert torch.allclose(scorer(changed, targets), together, atol=1e-5)
 
 
+@both_heads
 @torch.no_grad()
-def test_no_token_sees_a_later_one():
-    scorer, (row,) = tiny_scorer(), sequences(20)
+def test_no_token_sees_a_later_one(head):
+    scorer, (row,) = tiny_scorer(head), sequences(20)
     changed = row.copy()
     changed[12:-1] = (changed[12:-1] - 4 + 1) % CODES + 4
     one, two = (scorer(*collate([ids])) for ids in (row, changed))
@@ -110,8 +117,9 @@ def test_the_score_is_the_loss_of_transformers():
     assert torch.allclose(scorer(input_ids, targets).mean(), expected, atol=1e-6)
 
 
-def test_a_batch_without_targets_gives_zero_gradients():
-    scorer, (row,) = tiny_scorer(), sequences(5)
+@both_heads
+def test_a_batch_without_targets_gives_zero_gradients(head):
+    scorer, (row,) = tiny_scorer(head), sequences(5)
     input_ids, targets = collate([row])
     scorer(input_ids, torch.full_like(targets, IGNORED)).sum().backward()
     assert all(weight.grad is not None and not weight.grad.any() for weight in scorer.parameters())
@@ -134,8 +142,9 @@ def test_gradients_of_many_processes_average_to_those_of_one(settings, tmp_path)
         assert torch.allclose(one, many, atol=1e-6)
 
 
-def test_it_overfits_one_batch():
-    scorer = tiny_scorer()
+@both_heads
+def test_it_overfits_one_batch(head):
+    scorer = tiny_scorer(head)
     scorer.model.apply(scorer.model._init_weights)
     batch = collate(sequences(30, 25, 20))
     optimizer = torch.optim.AdamW(scorer.parameters(), 1e-2)
@@ -161,15 +170,16 @@ def test_a_saved_model_is_a_stock_llama_and_knows_its_codec(tmp_path):
         LanguageModel(loaded.model, Layout(CODES + 1, 24000, "codec-a"))
 
 
-def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(settings, tmp_path):
-    make_trainer(settings, tmp_path / "whole").run()
-    interrupted = make_trainer(settings, tmp_path / "parts")
+@both_heads
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(head, settings, tmp_path):
+    make_trainer(settings, tmp_path / "whole", head).run()
+    interrupted = make_trainer(settings, tmp_path / "parts", head)
     for _ in range(7):
         interrupted.train_step()
     interrupted.save()
     interrupted.train_step()  # lost
-    make_trainer(settings, tmp_path / "parts", max_minutes=0.0).run()  # stops at once
-    make_trainer(settings, tmp_path / "parts").run()
+    make_trainer(settings, tmp_path / "parts", head, max_minutes=0.0).run()  # stops at once
+    make_trainer(settings, tmp_path / "parts", head).run()
     whole, parts = (LanguageModel.load(tmp_path / name / "weights").model for name in ("whole", "parts"))
     for one, two in zip(whole.parameters(), parts.parameters(), strict=True):
         assert torch.equal(one, two)
@@ -203,6 +213,9 @@ def test_validation_is_in_nats_bits_per_token_and_bits_per_second(settings, tmp_
         assert values[f"{name}_bits_per_second"] == pytest.approx(expected, rel=1e-5)
         assert list(values[f"{name}_bits_by_place"])[:4] == [0, 1, 3, 7]
         assert all(value == pytest.approx(bits, rel=1e-5) for value in values[f"{name}_bits_by_place"].values())
+        assert sum(values[f"{name}_bits_by_group"]) == pytest.approx(bits, rel=1e-5)
+        assert values[f"{name}_bits_by_group"][1] == pytest.approx(math.log2(GROUPS[1]), rel=1e-5)
+        assert (values[f"{name}_right_share"], values[f"{name}_near_miss_share"]) == (0, 0)  # <pad> is the first id
 
 
 @pytest.fixture
@@ -239,13 +252,22 @@ def test_a_loss_that_is_not_finite_stops_the_run(settings, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"mixed_precision": "fp8"}, {"speech_only_share": 2.0}, {"warmup_steps": 0}, {"save_every": 0}]
+    "wrong",
+    [
+        {"mixed_precision": "fp8"},
+        {"speech_only_share": 2.0},
+        {"warmup_steps": 0},
+        {"save_every": 0},
+        {"neighbour_smoothing": 1.0},
+    ],
 )
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         TrainConfig(data=["x"], output="y", **wrong)
     with pytest.raises(ValueError, match="hidden_size"):
         ModelSettings(hidden_size=10, num_heads=3)
+    with pytest.raises(ValueError, match="audio_head"):
+        ModelSettings(audio_head="round")
 
 
 def test_the_script_trains(settings, tmp_path):

@@ -1,0 +1,199 @@
+"""A Llama whose audio codes are groups of small indices: one table of a few rows per group instead of the codebook.
+
+A codebook of 145 * 85 * 85 = 1,047,625 codes has 315 points in all. The embedding of a code is the sum of those of its
+points, and its probability a product over the groups,
+
+    p(code | past) = p(i_0 | past) p(i_1 | past, i_0) p(i_2 | past, i_0, i_1) ...
+
+The first factor has one more class, `<eos>`, so the probabilities of all codes and of the end add up to one. Text is
+read, never predicted. Body, weights layout and cache are those of `transformers.LlamaModel`.
+"""
+
+import math
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaModel, TemperatureLogitsWarper, TopPLogitsWarper
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutputWithPast
+from transformers.models.llama.modeling_llama import LlamaPreTrainedModel, LlamaRMSNorm
+
+from .layout import codes_to_indices, indices_to_codes
+
+
+@strict
+class PairLlamaConfig(LlamaConfig):
+    """Settings of a [`PairLlamaForCausalLM`]: those of Llama, with `vocab_size` ids before the audio codes.
+
+    Args:
+        points_per_group: Points of each group of a code; the first one is the least significant.
+    """
+
+    model_type = "pair_llama"
+
+    points_per_group: list[int] | tuple[int, ...] = (85, 85)
+
+    @property
+    def codebook_size(self) -> int:
+        """Number of codes."""
+        return math.prod(self.points_per_group)
+
+    @property
+    def num_ids(self) -> int:
+        """Number of ids: `vocab_size` of specials and text, then the codes."""
+        return self.vocab_size + self.codebook_size
+
+
+class _EarlierIndices(nn.Module):
+    """Adds to the state of a frame what the earlier indices of its code say about the next one."""
+
+    def __init__(self, config: PairLlamaConfig):
+        super().__init__()
+        self.norm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.up = nn.Linear(2 * config.hidden_size, config.hidden_size, bias=False)
+        self.down = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+
+    def forward(self, hidden: Tensor, earlier: Tensor) -> Tensor:
+        """States (n, D) of states (n, D) and the summed embeddings (n, D) of the earlier indices."""
+        inputs = torch.cat([hidden, self.norm(earlier)], -1)
+        return hidden + self.down(nn.functional.silu(self.up(inputs)))
+
+
+class PairLlamaForCausalLM(LlamaPreTrainedModel):
+    """Llama with sums of point embeddings at its input and a chain of factors over the groups at its output.
+
+    Args:
+        config: Its settings. With `tie_word_embeddings` the output uses the rows of the input.
+    """
+
+    config_class = PairLlamaConfig
+
+    def __init__(self, config: PairLlamaConfig):
+        super().__init__(config)
+        self.points_per_group = tuple(config.points_per_group)
+        self.model = LlamaModel(config)
+        self.point_embedding = nn.Embedding(sum(self.points_per_group), config.hidden_size)
+        self.earlier_indices = nn.ModuleList(_EarlierIndices(config) for _ in self.points_per_group[1:])
+        if not config.tie_word_embeddings:
+            self.point_head = nn.Linear(config.hidden_size, 1 + sum(self.points_per_group), bias=False)
+        self.post_init()
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """Embeddings (..., D) of ids (...)."""
+        offset = self.config.vocab_size
+        is_code = input_ids >= offset
+        indices = codes_to_indices((input_ids - offset).clamp_min(0), self.points_per_group)
+        others = self.model.embed_tokens(input_ids.masked_fill(is_code, 0))
+        return torch.where(is_code.unsqueeze(-1), self._embed_points(indices), others)
+
+    def _embed_points(self, indices: list[Tensor]) -> Tensor:
+        """Sum (..., D) of the embeddings of the points (...) of the first groups."""
+        return sum(self.point_embedding(index + self._first_row(group)) for group, index in enumerate(indices))
+
+    def _first_row(self, group: int) -> int:
+        return sum(self.points_per_group[:group])
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+    ) -> BaseModelOutputWithPast:
+        """States (B, S, D) of ids (B, S); there are no logits, since a codebook may have millions of codes."""
+        return self.model(
+            inputs_embeds=self.embed(input_ids),
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+        )
+
+    def factor_logits(self, hidden: Tensor, earlier: list[Tensor]) -> Tensor:
+        """Logits of the next group's points (n, G) of states (n, D), given the points (n,) of the earlier groups.
+
+        Those of the first group are (n, 1 + G): `<eos>` comes first.
+        """
+        group = len(earlier)
+        if earlier:
+            hidden = self.earlier_indices[group - 1](hidden, self._embed_points(earlier))
+        if self.config.tie_word_embeddings:
+            eos = self.model.embed_tokens.weight[self.config.eos_token_id].unsqueeze(0)
+            rows = torch.cat([eos, self.point_embedding.weight])
+        else:
+            rows = self.point_head.weight
+        first = self._first_row(group) + (group > 0)
+        return nn.functional.linear(hidden, rows[first : 1 + self._first_row(group + 1)])
+
+    @torch.no_grad()
+    def generate(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        max_new_tokens: int = 750,
+        do_sample: bool = True,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Prompts with what follows them (B, S + n), padded where a row ended before the others.
+
+        Args:
+            input_ids: Prompts (B, S), shorter ones padded at their beginning.
+            attention_mask: (B, S), 0 on that padding.
+            max_new_tokens: Most codes and `<eos>` per row.
+            do_sample: Whether to draw each point; else the most probable one is taken, group after group.
+            temperature: Divides the logits of every factor.
+            top_p: Share of the probability of every factor that is drawn from, the most probable points first.
+            generator: Source of randomness.
+
+        Raises:
+            ValueError: If prompt and new tokens do not fit the context, or a value is out of range.
+            RuntimeError: If the logits are not finite.
+        """
+        config = self.config
+        if input_ids.shape[1] + max_new_tokens > config.max_position_embeddings:
+            raise ValueError(
+                f"a prompt of {input_ids.shape[1]} and {max_new_tokens} new tokens do not fit the context of "
+                f"{config.max_position_embeddings}; shorten one of them"
+            )
+        if not input_ids.numel() or input_ids.min() < 0 or input_ids.max() >= config.num_ids:
+            raise ValueError(f"input_ids must be a non-empty batch of ids within 0 and {config.num_ids - 1}")
+        warpers = [TemperatureLogitsWarper(float(temperature)), TopPLogitsWarper(top_p)] if do_sample else []
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        ended = torch.zeros_like(input_ids[:, 0], dtype=torch.bool)
+        cache, new = None, input_ids
+        for _ in range(max_new_tokens):
+            positions = (mask.cumsum(1) - 1).clamp_min(0)[:, -new.shape[1] :]
+            output = self(new, mask, positions, cache, use_cache=True)
+            cache = output.past_key_values
+            token = self._next(output.last_hidden_state[:, -1], warpers, generator)
+            token = token.masked_fill(ended, config.pad_token_id)
+            ended = ended | (token == config.eos_token_id)
+            new = token.unsqueeze(1)
+            input_ids = torch.cat([input_ids, new], 1)
+            mask = torch.cat([mask, torch.ones_like(new)], 1)
+            if ended.all():
+                break
+        return input_ids
+
+    def _next(self, hidden: Tensor, warpers: list, generator: torch.Generator | None) -> Tensor:
+        """Ids (B,) that follow states (B, D)."""
+        indices: list[Tensor] = []
+        for group in range(len(self.points_per_group)):
+            logits = self.factor_logits(hidden, indices).float()
+            if not logits.isfinite().all():
+                raise RuntimeError("the model's logits are not finite; its weights are broken")
+            for warp in warpers:
+                logits = warp(None, logits)
+            chosen = (
+                torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0] if warpers else logits.argmax(-1)
+            )
+            if not group:
+                ends = chosen == 0
+                chosen = (chosen - 1).clamp_min(0)
+            indices.append(chosen)
+        ids = indices_to_codes(indices, self.points_per_group) + self.config.vocab_size
+        return ids.masked_fill(ends, self.config.eos_token_id)
