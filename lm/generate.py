@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import LlamaForCausalLM
 from transformers.generation import (
     LogitsProcessor,
     LogitsProcessorList,
@@ -189,7 +190,8 @@ class Generation:
         settings: What is sampled and when it ends.
 
     Raises:
-        ValueError: If a prompt is not `<bos> text <audio> codes`, or fills the context.
+        ValueError: If a prompt is not `<bos> text <audio> codes`, or fills the context, or the model is one of pair
+            tokens, which has a `generate` of its own.
         RuntimeError: While iterating, if the weights give scores that are not finite.
     """
 
@@ -201,6 +203,8 @@ class Generation:
     ):
         self._model, self._layout, self.settings = language_model.model, language_model.layout, settings
         context = self._model.config.max_position_embeddings
+        if not isinstance(self._model, LlamaForCausalLM):
+            raise ValueError("this generates from a flat softmax; a model of pair tokens has its own model.generate")
         for prompt in prompts:
             _check_prompt(prompt, self._layout, context)
         self._limits = [min(settings.max_codes, context - len(prompt)) for prompt in prompts]
