@@ -92,7 +92,7 @@ class Layout:
         Raises:
             ValueError: If they are no integers within 0 and `codebook_size - 1`.
         """
-        return _checked(codes, 0, self.codebook_size, "audio codes") + self.audio_offset
+        return checked_ids(codes, 0, self.codebook_size, "audio codes") + self.audio_offset
 
     def ids_to_codes(self, ids: Ids) -> Ids:
         """Codes (...) int64 of ids (...) of audio codes.
@@ -100,7 +100,7 @@ class Layout:
         Raises:
             ValueError: If one is a special, a text piece, or no id of this vocabulary.
         """
-        return _checked(ids, self.audio_offset, self.vocab_size, "ids of audio codes") - self.audio_offset
+        return checked_ids(ids, self.audio_offset, self.vocab_size, "ids of audio codes") - self.audio_offset
 
     def pieces_to_ids(self, pieces: Ids) -> Ids:
         """Ids (...) int64 of text pieces (...).
@@ -108,7 +108,7 @@ class Layout:
         Raises:
             ValueError: If they are no integers within 0 and `text_size - 1`.
         """
-        return _checked(pieces, 0, self.text_size, "text pieces") + self.text_offset
+        return checked_ids(pieces, 0, self.text_size, "text pieces") + self.text_offset
 
     def ids_to_pieces(self, ids: Ids) -> Ids:
         """Text pieces (...) int64 of ids (...) of text.
@@ -116,7 +116,7 @@ class Layout:
         Raises:
             ValueError: If one is a special, an audio code, or no id of this vocabulary.
         """
-        return _checked(ids, self.text_offset, self.audio_offset, "ids of text pieces") - self.text_offset
+        return checked_ids(ids, self.text_offset, self.audio_offset, "ids of text pieces") - self.text_offset
 
     def prompt(self, pieces: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Ids (S,) int64 of `<bos> text <audio> codes`, all that comes before the end.
@@ -196,7 +196,7 @@ def indices_to_codes(indices: Sequence[Ids], points_per_group: Sequence[int]) ->
     return sum(index * place for index, place in zip(indices, places, strict=True))
 
 
-def _checked(values: Ids, first: int, stop: int, name: str) -> Ids:
+def checked_ids(values: Ids, first: int, stop: int, name: str) -> Ids:
     """The values as int64, if all are integers within `first` and `stop - 1`."""
     if isinstance(values, Tensor):
         integral = not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)

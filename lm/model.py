@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedConfig
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedConfig
 
 from .layout import BOS, EOS, PAD, Layout
 from .pairs import PairLlamaConfig, PairLlamaForCausalLM
@@ -36,6 +36,17 @@ class ModelSettings:
             raise ValueError(f"audio_head must be 'flat' or 'pairs', got {self.audio_head!r}")
 
 
+def audio_generation_config(layout: Layout, context: int) -> GenerationConfig:
+    """What `model.generate` of transformers does: nothing but codes and `<eos>`, which ends, within the context."""
+    return GenerationConfig(
+        pad_token_id=PAD,
+        bos_token_id=BOS,
+        eos_token_id=EOS,
+        max_length=context,
+        suppress_tokens=[i for i in range(layout.audio_offset) if i != EOS],
+    )
+
+
 def make_language_model(settings: ModelSettings, layout: Layout) -> LlamaForCausalLM | PairLlamaForCausalLM:
     """A language model with random weights; `generate` knows how its sequences begin and end.
 
@@ -55,7 +66,9 @@ def make_language_model(settings: ModelSettings, layout: Layout) -> LlamaForCaus
         "eos_token_id": EOS,
     }
     if settings.audio_head == "flat":
-        return LlamaForCausalLM(LlamaConfig(vocab_size=layout.vocab_size, **values))
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=layout.vocab_size, **values))
+        model.generation_config = audio_generation_config(layout, settings.context)
+        return model
     if not layout.points_per_group:
         raise ValueError("pair tokens need points_per_group, which these token shards lack; tokenize again")
     groups = list(layout.points_per_group)

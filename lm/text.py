@@ -87,6 +87,35 @@ def normalize_text(text: str) -> str:
     return text.strip()
 
 
+def split_text(text: str, longest: int) -> list[str]:
+    """Normalised text in parts to be spoken one after another: whole sentences, as many as fit.
+
+    A sentence that is too long is cut behind commas, then between words, and a word that is too long anywhere.
+
+    Args:
+        text: Of any kind.
+        longest: Characters of a part, at most.
+    """
+    parts: list[str] = []
+    for pattern in (r"(?<=[.?!]) ", r"(?<=,) ", " "):
+        units = parts or [normalize_text(text)]
+        parts = []
+        for unit in units:
+            parts += [unit] if len(unit) <= longest else _joined(re.split(pattern, unit), longest)
+    return [part[i : i + longest] for part in parts for i in range(0, len(part), longest)]
+
+
+def _joined(units: list[str], longest: int) -> list[str]:
+    """Neighbours joined by spaces as long as that is not too long."""
+    joined = units[:1]
+    for unit in units[1:]:
+        if len(joined[-1]) + 1 + len(unit) <= longest:
+            joined[-1] += f" {unit}"
+        else:
+            joined.append(unit)
+    return joined
+
+
 class TextTokenizer:
     """Normalised text to pieces and back, by sentencepiece.
 

@@ -225,7 +225,7 @@ METRICS: dict[str, Metric] = {
     "speaker": Metric(SpeakerSimilarity, _RESEMBLYZER, "librosa webrtcvad-wheels && pip install --no-deps Resemblyzer"),
 }
 
-LOWER_IS_BETTER = {"log_mel", "f0_error_cents", "wer"}
+LOWER_IS_BETTER = {"log_mel", "f0_error_cents", "wer", "cer"}
 
 
 def align(reference: np.ndarray, reconstruction: np.ndarray, max_shift: int) -> np.ndarray:
@@ -273,6 +273,18 @@ def entropy_of_counts(counts: np.ndarray) -> float:
     """Entropy in bits of the distribution with these counts, of any shape."""
     share = counts[counts > 0] / counts.sum()
     return float(-(share * np.log2(share)).sum())
+
+
+def share_and_interval(events: list[bool]) -> dict[str, float]:
+    """Number of events, the share of those that happened, and the ends of its 95 % interval (Wilson).
+
+    Unlike the normal approximation it is not empty where nothing or everything happened.
+    """
+    n, z = len(events), 1.96
+    share = sum(events) / n
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return {"n": n, "share": share, "low": max(0.0, middle - half), "high": min(1.0, middle + half)}
 
 
 def entropy_bits(codes: np.ndarray) -> float:

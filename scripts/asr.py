@@ -9,6 +9,7 @@ package above into it. English only. Needs onnxruntime, no network.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -105,15 +106,25 @@ def words(text: str) -> list[str]:
     return normalize_text(text).translate(str.maketrans("", "", ".,?!'")).split()
 
 
-def word_errors(reference: str, hypothesis: str) -> tuple[int, int]:
-    """Fewest substitutions, insertions and deletions between two texts, and the words of the reference."""
-    wanted, found = words(reference), words(hypothesis)
+def edit_distance(wanted: Sequence, found: Sequence) -> int:
+    """Fewest substitutions, insertions and deletions that make one sequence of the other."""
     row = list(range(len(found) + 1))
-    for i, word in enumerate(wanted, 1):
+    for i, item in enumerate(wanted, 1):
         diagonal, row[0] = row[0], i
         for j, other in enumerate(found, 1):
-            diagonal, row[j] = row[j], min(diagonal + (word != other), row[j] + 1, row[j - 1] + 1)
-    return row[-1], len(wanted)
+            diagonal, row[j] = row[j], min(diagonal + (item != other), row[j] + 1, row[j - 1] + 1)
+    return row[-1]
+
+
+def word_errors(reference: str, hypothesis: str) -> tuple[int, int]:
+    """Edit distance of the words of two texts, and the words of the reference."""
+    return edit_distance(words(reference), words(hypothesis)), len(words(reference))
+
+
+def letter_errors(reference: str, hypothesis: str) -> tuple[int, int]:
+    """Edit distance of the letters of two texts, with a space between words, and the letters of the reference."""
+    wanted, found = (" ".join(words(text)) for text in (reference, hypothesis))
+    return edit_distance(wanted, found), len(wanted)
 
 
 def word_error_rate(reference: str, hypothesis: str) -> float:

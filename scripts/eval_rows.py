@@ -48,8 +48,11 @@ class Rows:
     def get(self, codec: Any, clip: Clip) -> Row:
         """The row, without any scores if it is new."""
         key = {"codec": codec.name, "identity": codec.identity(clip), "clip": clip.id, "digest": clip.digest}
-        new = key | {"seconds": len(clip.audio) / clip.sampling_rate, "facts": {}, "scores": {}}
-        return self._rows.get(tuple(key.values()), new)
+        return self.find(**key) | {"seconds": len(clip.audio) / clip.sampling_rate}
+
+    def find(self, **key: str) -> Row:
+        """The row of a value for each name of `KEY`, without any scores if it is new."""
+        return self._rows.get(tuple(key[name] for name in self.KEY), key | {"facts": {}, "scores": {}})
 
     def add(self, row: Row) -> Row:
         """Write a row, or more scores of one, to the file; returns all that is known of it."""

@@ -34,6 +34,12 @@ def test_word_errors_of_known_pairs(reference, hypothesis, errors):
     assert asr.word_error_rate(reference, hypothesis) == pytest.approx(errors / count)
 
 
+def test_letter_errors_of_known_pairs():
+    assert asr.letter_errors("the cat sat", "The cat sat!") == (0, 11)
+    assert asr.letter_errors("the cat sat", "the catsat") == (1, 11)
+    assert asr.letter_errors("cat", "hats") == (2, 3)
+
+
 def test_no_reference_has_no_error_rate():
     assert math.isnan(asr.word_error_rate("...", "something"))
 

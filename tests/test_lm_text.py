@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from lm.numbers import cardinal, ordinal, year
-from lm.text import ALPHABET, TextTokenizer, normalize_text, train_text_tokenizer
+from lm.text import ALPHABET, TextTokenizer, normalize_text, split_text, train_text_tokenizer
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "train_text_tokenizer.py"
 SENTENCES = [
@@ -94,3 +94,26 @@ def test_script_writes_the_same_model_every_time(tmp_path, capsys):
     assert one.fingerprint == two.fingerprint and one.fingerprint in capsys.readouterr().out
     one.save(tmp_path)
     assert TextTokenizer.load(tmp_path).fingerprint == one.fingerprint
+
+
+def test_long_texts_are_split_at_sentences_then_commas_then_words():
+    text = "Dr. Jones came. He saw 3.5 dogs! Then, as far as I know, he went home; it was late."
+    assert split_text(text, 200) == [normalize_text(text)]
+    assert split_text(text, 60) == [
+        "doctor jones came. he saw three point five dogs!",
+        "then, as far as i know, he went home, it was late.",
+    ]
+    assert split_text(text, 30)[2:] == ["then, as far as i know,", "he went home, it was late."]
+    assert split_text(text, 8)[:4] == ["doctor", "jones", "came.", "he saw"]
+    assert split_text("a" * 10, 4) == ["aaaa", "aaaa", "aa"]
+    assert split_text("🙂", 10) == split_text("", 10) == []
+
+
+def test_parts_of_a_text_lose_nothing_and_are_short():
+    text = " ".join(SENTENCES * 20)  # about 5,000 characters and more
+    for longest in (5, 17, 100, 300):
+        parts = split_text(text, longest)
+        assert max(map(len, parts)) <= longest
+        assert "".join(parts).replace(" ", "") == normalize_text(text).replace(" ", "")
+        assert [normalize_text(part) for part in parts if part[0].isalpha()] == [p for p in parts if p[0].isalpha()]
+    assert len(split_text(text, 300)) < len(text) / 150

@@ -18,6 +18,7 @@ from q2d2_tokenizer.metrics import (
     pesq_nb,
     pesq_wb,
     ratio_and_interval,
+    share_and_interval,
     si_sdr,
     stoi,
     usage,
@@ -178,3 +179,10 @@ def test_ratio_counts_every_word_the_same():
     assert score["n"] == 2 and score["mean"] == pytest.approx(1 / 40) and 0 < score["interval"] < 0.2
     assert ratio_and_interval([2.0, 4.0], [10.0, 20.0])["interval"] == pytest.approx(0)
     assert ratio_and_interval([math.nan], [math.nan])["n"] == 0
+
+
+def test_share_has_an_interval_at_its_ends_too():
+    none = share_and_interval([False] * 100)
+    assert (none["n"], none["share"], none["low"]) == (100, 0.0, 0.0) and none["high"] == pytest.approx(0.037, abs=1e-3)
+    half = share_and_interval([True, False] * 50)
+    assert half["share"] == 0.5 and (half["low"], half["high"]) == pytest.approx((0.404, 0.596), abs=1e-3)

@@ -1,0 +1,294 @@
+"""Speech from a language model: prompts, what is sampled, when it ends, step by step or at once.
+
+`model.generate` of transformers gives the same codes (a saved model's generation config allows nothing but codes and
+`<eos>`); the loop here is for real time: it yields codes as they come, each row of a batch has its own random numbers,
+and it says why it ended.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import LlamaForCausalLM
+from transformers.generation import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from .cache import make_cache
+from .layout import AUDIO, BOS, EOS, PAD, Layout
+from .model import LanguageModel
+
+ENDED, MAX_LENGTH, LOOPED = "ended", "max_length", "looped"
+_NONE = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """What is sampled and when it ends; lengths are in codes."""
+
+    temperature: float = field(default=0.8, metadata={"help": "Of sampling; 0 takes the likeliest code"})
+    top_k: int = field(default=0, metadata={"help": "Sample among that many likeliest codes; 0 for all"})
+    top_p: float = field(default=0.95, metadata={"help": "Sample among the likeliest codes of that total probability"})
+    repetition_penalty: float = field(
+        default=0.0, metadata={"help": "Taken off the logit of a code for each time it occurs in the window"}
+    )
+    repetition_window: int = field(default=40, metadata={"help": "Last codes that the penalty counts"})
+    min_codes: int = field(default=1, metadata={"help": "Codes before the end is allowed"})
+    max_codes: int = field(default=1500, metadata={"help": "Most codes; the context may hold fewer"})
+    loop_codes: int = field(
+        default=150, metadata={"help": "Stop when so many codes in a row hold few different ones; 0 for never"}
+    )
+    seed: int = field(default=0, metadata={"help": "Of sampling; row i of a batch has the seed plus i"})
+
+    def __post_init__(self):
+        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or self.repetition_penalty < 0:
+            raise ValueError(
+                "temperature, top_k and repetition_penalty must be at least 0 and top_p above 0 and at most 1, got "
+                f"{self.temperature}, {self.top_k}, {self.repetition_penalty} and {self.top_p}"
+            )
+        if not 1 <= self.min_codes <= self.max_codes or self.repetition_window < 1 or self.loop_codes < 0:
+            raise ValueError(
+                "lengths must keep to 1 <= min_codes <= max_codes, repetition_window >= 1 and loop_codes >= 0, got "
+                f"{self.min_codes}, {self.max_codes}, {self.repetition_window} and {self.loop_codes}"
+            )
+
+
+class AudioCodesOnly(LogitsProcessor):
+    """Allows audio codes and the end, and nothing else.
+
+    Args:
+        first: Id of the first audio code.
+        stop: Id after the last one.
+        end: Id that ends the audio.
+        earliest: Length, in ids with those of the prompt, from which on the end is allowed.
+    """
+
+    def __init__(self, first: int, stop: int, end: int, earliest: int = 0):
+        self.first, self.stop, self.end, self.earliest = first, stop, end, earliest
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores (B, V) with minus infinity for everything else.
+
+        Raises:
+            RuntimeError: If scores are not finite.
+        """
+        if not torch.isfinite(scores).all():
+            raise RuntimeError("the language model gives NaN or infinite scores; its weights are damaged, load others")
+        allowed = torch.full_like(scores, -torch.inf)
+        allowed[:, self.first : self.stop] = scores[:, self.first : self.stop]
+        if input_ids.shape[1] >= self.earliest:
+            allowed[:, self.end] = scores[:, self.end]
+        return allowed
+
+
+class WindowedPenalty(LogitsProcessor):
+    """Takes a penalty off the score of every id for each time it occurs among the last ids.
+
+    The window makes it fit for speech, where every code comes back after a while, and the count stops a model from
+    staying with one code, as it does in silence.
+
+    Args:
+        penalty: Taken off for each time.
+        window: How many ids are looked at.
+    """
+
+    def __init__(self, penalty: float, window: int):
+        self.penalty, self.window = penalty, window
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores (B, V) after the ids (B, S)."""
+        last = input_ids[:, -self.window :]
+        return scores.scatter_add(1, last, torch.full(last.shape, -self.penalty, device=scores.device))
+
+
+def logits_processors(settings: GenerationSettings, layout: Layout, prompt_ids: int) -> LogitsProcessorList:
+    """All that changes the scores before a code is chosen; `model.generate` takes it as `logits_processor` too.
+
+    Args:
+        settings: What is sampled.
+        layout: Vocabulary of the model.
+        prompt_ids: Length of the prompt, with its padding.
+    """
+    earliest = prompt_ids + settings.min_codes
+    processors = LogitsProcessorList([AudioCodesOnly(layout.audio_offset, layout.vocab_size, EOS, earliest)])
+    if settings.repetition_penalty:
+        processors.append(WindowedPenalty(settings.repetition_penalty, settings.repetition_window))
+    if settings.temperature:
+        processors.append(TemperatureLogitsWarper(settings.temperature))
+        if settings.top_k:
+            processors.append(TopKLogitsWarper(settings.top_k))
+        if settings.top_p < 1:
+            processors.append(TopPLogitsWarper(settings.top_p))
+    return processors
+
+
+def make_prompt(
+    language_model: LanguageModel, text: str | None = None, codes: np.ndarray | None = None, prompt_text: str = ""
+) -> np.ndarray:
+    """Ids (S,) int64 of what comes before the codes to generate.
+
+    Args:
+        language_model: The model.
+        text: What to say; None for speech without text.
+        codes: Codes (T,) of speech to go on from: its continuation without text, its voice with text.
+        prompt_text: What the codes say, if there is text.
+
+    Raises:
+        ValueError: If there is nothing to read in a text or nothing to go on from, the model has no text, codes are
+            out of range, or the context does not hold the prompt.
+    """
+    layout = language_model.layout
+    codes = _NONE if codes is None else np.asarray(codes)
+    pieces = _NONE
+    if text is None and not len(codes):
+        raise ValueError("there is neither text to read nor codes to go on from")
+    if text is not None:
+        if language_model.text is None:
+            raise ValueError("this language model was trained on speech alone and reads no text")
+        if not len(language_model.text.encode(text)):
+            raise ValueError(f"there is nothing to read in the text {text[:40]!r}; it takes English letters or digits")
+        spoken = language_model.text.encode(prompt_text)
+        if bool(len(codes)) != bool(len(spoken)):
+            raise ValueError("a voice takes both: the codes of a recording and, as prompt_text, what it says")
+        pieces = language_model.text.encode(f"{prompt_text} {text}")
+    prompt = layout.prompt(pieces, codes)
+    context = language_model.model.config.max_position_embeddings
+    if len(prompt) >= context:
+        raise ValueError(
+            f"the prompt takes {len(prompt)} tokens ({len(pieces)} of text, {len(codes)} of audio) and leaves no room "
+            f"in the context of {context}; use less text or a shorter recording"
+        )
+    return prompt
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Codes (T,) int64 that a language model gave, without those of the prompt, and why they ended.
+
+    The reason is `ended` (the model's own end), `max_length` (of the settings or the context) or `looped`.
+    """
+
+    codes: np.ndarray
+    reason: str
+
+
+class Generation:
+    """Iterates over the codes of a batch of prompts as they come.
+
+    Each item is codes (B,) int64, with -1 for rows that have ended. Every row has its own random numbers, so what
+    comes depends on its prompt, its seed and the weights, and not on the other rows.
+
+    Args:
+        language_model: The model.
+        prompts: Ids of each row, as `make_prompt` makes them.
+        settings: What is sampled and when it ends.
+
+    Raises:
+        ValueError: If a prompt is not `<bos> text <audio> codes`, or fills the context, or the model is one of pair
+            tokens, which has a `generate` of its own.
+        RuntimeError: While iterating, if the weights give scores that are not finite.
+    """
+
+    def __init__(
+        self,
+        language_model: LanguageModel,
+        prompts: list[np.ndarray],
+        settings: GenerationSettings = GenerationSettings(),  # noqa: B008 - frozen
+    ):
+        self._model, self._layout, self.settings = language_model.model, language_model.layout, settings
+        context = self._model.config.max_position_embeddings
+        if not isinstance(self._model, LlamaForCausalLM):
+            raise ValueError("this generates from a flat softmax; a model of pair tokens has its own model.generate")
+        for prompt in prompts:
+            _check_prompt(prompt, self._layout, context)
+        self._limits = [min(settings.max_codes, context - len(prompt)) for prompt in prompts]
+        size = max(map(len, prompts))
+        ids = np.full((len(prompts), size + max(self._limits)), PAD)
+        for row, prompt in zip(ids, prompts, strict=True):
+            row[size - len(prompt) : size] = prompt
+        self._size = size
+        self._ids = torch.from_numpy(ids).to(self._model.device)
+        self._starts = torch.tensor([[size - len(prompt)] for prompt in prompts], device=self._model.device)
+        self.reasons: list[str | None] = [None] * len(prompts)
+
+    @torch.no_grad()
+    def __iter__(self) -> Iterator[np.ndarray]:
+        self.reasons = [None] * len(self.reasons)
+        device, settings = self._model.device, self.settings
+        generators = [torch.Generator(device).manual_seed(settings.seed + row) for row in range(len(self.reasons))]
+        processors = logits_processors(settings, self._layout, self._size)
+        cache, start, end = make_cache(self._model.config), 0, self._size
+        while None in self.reasons:
+            scores = self._model(
+                self._ids[:, start:end], past_key_values=cache, logits_to_keep=1, **self._places(start, end)
+            ).logits[:, -1]
+            scores = processors(self._ids[:, :end], scores.float())
+            chosen = _choose(scores, generators) if settings.temperature else scores.argmax(-1)
+            codes = self._take(end, chosen)
+            start, end = end, end + 1
+            if (codes >= 0).any():
+                yield codes
+
+    def _places(self, start: int, end: int) -> dict[str, Tensor]:
+        """Mask and positions that leave the padding out; none if there is no padding."""
+        if not self._starts.any():
+            return {}
+        places = torch.arange(end, device=self._starts.device) - self._starts  # (B, end), negative in the padding
+        return {"attention_mask": (places >= 0).long(), "position_ids": places[:, start:].clamp(min=0)}
+
+    def _take(self, place: int, chosen: Tensor) -> np.ndarray:
+        """Note the ids (B,) chosen for a place; returns codes (B,)."""
+        codes = np.full(len(self.reasons), -1)
+        for row, chosen_id in enumerate(chosen.tolist()):
+            if self.reasons[row] is not None:
+                continue
+            if chosen_id == EOS:
+                self.reasons[row] = ENDED
+                continue
+            self._ids[row, place] = chosen_id
+            codes[row] = chosen_id - self._layout.audio_offset
+            length = place + 1 - self._size
+            if self._loops(self._ids[row, self._size : place + 1]):
+                self.reasons[row] = LOOPED
+            elif length == self._limits[row]:
+                self.reasons[row] = MAX_LENGTH
+        return codes
+
+    def _loops(self, ids: Tensor) -> bool:
+        """Whether the last ids are so few different ones that it is a loop, or silence."""
+        size = self.settings.loop_codes
+        return 0 < size <= len(ids) and len(set(ids[-size:].tolist())) <= size // 4
+
+
+def generate_codes(
+    language_model: LanguageModel,
+    prompts: list[np.ndarray],
+    settings: GenerationSettings = GenerationSettings(),  # noqa: B008 - frozen
+) -> list[Generated]:
+    """Codes of a batch of prompts; see `Generation`."""
+    generation = Generation(language_model, prompts, settings)
+    rows = np.stack(list(generation), axis=1)  # (B, T)
+    return [Generated(row[row >= 0], reason) for row, reason in zip(rows, generation.reasons, strict=True)]
+
+
+def _choose(scores: Tensor, generators: list[torch.Generator]) -> Tensor:
+    """Ids (B,) drawn from the softmax of scores (B, V)."""
+    chances = scores.softmax(-1)
+    return torch.cat([torch.multinomial(row, 1, generator=g) for row, g in zip(chances, generators, strict=True)])
+
+
+def _check_prompt(ids: np.ndarray, layout: Layout, context: int) -> None:
+    """Refuse ids (S,) that are not `<bos> text <audio> codes`, or that fill the context."""
+    audio = np.flatnonzero(ids == AUDIO)
+    if not len(audio) or ids[0] != BOS:
+        raise ValueError(f"a prompt must be <bos> text <audio> codes, got ids that start with {ids[:8].tolist()}")
+    layout.ids_to_pieces(ids[1 : audio[0]])
+    layout.ids_to_codes(ids[audio[0] + 1 :])
+    if len(ids) >= context:
+        raise ValueError(f"the prompt takes {len(ids)} tokens and leaves no room in the context of {context}")

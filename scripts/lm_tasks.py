@@ -1,0 +1,113 @@
+"""What `evaluate_lm.py` lets a language model say, and the recordings it is compared with."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import torch
+
+from lm.data import expand_shards
+from lm.generate import GenerationSettings, make_prompt
+from lm.model import LanguageModel
+from q2d2_tokenizer import Q2D2Model, read_audio
+
+PROMPT_SECONDS = 3.0
+RECORDING, CODEC = "recording", "codec"
+TTS, VOICE, CONTINUATION, SENTENCES = "text to speech", "in the voice of a prompt", "continuation", "sentences"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording of a speaker: audio (N,), codes (T,) and what is said."""
+
+    id: str
+    text: str
+    speaker: str
+    audio: np.ndarray
+    codes: np.ndarray
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something to be said, or already said.
+
+    Args:
+        system: Row of the table it counts for.
+        id: Unique within the system.
+        text: What is said; empty if that is open.
+        prompt: Ids (S,) of the prompt; None if there is nothing to generate.
+        codes: Codes (T,) of the recording; None for sentences without one.
+        audio: The recording (N,), for systems that are not generated.
+        voice: Audio (N,) of the voice it should have; None if any will do.
+    """
+
+    system: str
+    id: str
+    text: str
+    prompt: np.ndarray | None = None
+    codes: np.ndarray | None = None
+    audio: np.ndarray | None = None
+    voice: np.ndarray | None = None
+
+    @property
+    def digest(self) -> str:
+        """Hex digits that identify what is asked for."""
+        parts = (self.prompt, self.codes, self.audio, self.voice)
+        content = b"|".join(b"" if part is None else part.tobytes() for part in parts)
+        return hashlib.sha256(self.text.encode() + content).hexdigest()[:16]
+
+
+def identify(language_model: LanguageModel, settings: GenerationSettings) -> str:
+    """Hex digits that identify weights, codec and settings of generation."""
+    digest = hashlib.sha256(json.dumps([asdict(settings), language_model.layout.codec_fingerprint]).encode())
+    for name, weight in sorted(language_model.model.state_dict().items()):
+        digest.update(name.encode() + weight.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def load_recordings(sources: list[str], codec: Q2D2Model, most: int) -> list[Recording]:
+    """At most that many recordings, evenly spread, of Parquet files with `id`, `audio`, `text` and `speaker`."""
+    columns = ["id", "audio", "text", "speaker"]
+    rows = [
+        row for path in expand_shards(sources) for row in pyarrow.parquet.read_table(path, columns=columns).to_pylist()
+    ]
+    count = min(most, len(rows))
+    recordings = []
+    for row in (rows[i * len(rows) // count] for i in range(count)):
+        audio = read_audio(row["audio"]["bytes"], codec.config.sampling_rate)
+        codes = codec.encode(torch.from_numpy(audio).view(1, 1, -1)).audio_codes.flatten().numpy()
+        recordings.append(Recording(row["id"], row["text"] or "", row["speaker"], audio, codes))
+    return recordings
+
+
+def recording_tasks(recordings: list[Recording], language_model: LanguageModel, codec: Q2D2Model) -> list[Task]:
+    """Every recording as it is, through the codec, read by the model with and without a prompt, and continued.
+
+    The voice is that of the speaker's next recording, which is also the prompt; a speaker's only recording has none.
+    """
+    tasks = []
+    for number, one in enumerate(recordings):
+        others = [other for other in recordings[number + 1 :] + recordings[:number] if other.speaker == one.speaker]
+        other = others[0] if others else None
+        voice = other.audio if other else None
+        tasks.append(Task(RECORDING, one.id, one.text, codes=one.codes, audio=one.audio, voice=voice))
+        tasks.append(Task(CODEC, one.id, one.text, codes=one.codes, voice=voice))
+        if one.text and language_model.text is not None:
+            prompt = make_prompt(language_model, one.text)
+            tasks.append(Task(TTS, one.id, one.text, prompt, one.codes, voice=voice))
+            if other and other.text:
+                prompt = make_prompt(language_model, one.text, other.codes, other.text)
+                tasks.append(Task(VOICE, one.id, one.text, prompt, one.codes, voice=voice))
+        start = one.codes[: int(PROMPT_SECONDS * codec.config.frame_rate)]
+        heard = one.audio[: len(start) * codec.config.hop_length]
+        tasks.append(Task(CONTINUATION, one.id, "", make_prompt(language_model, codes=start), voice=heard))
+    return tasks
+
+
+def sentence_tasks(path: Path, language_model: LanguageModel) -> list[Task]:
+    """The lines of a file, each read by the model."""
+    lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    return [Task(SENTENCES, f"{i + 1:03d}", line, make_prompt(language_model, line)) for i, line in enumerate(lines)]

@@ -1,0 +1,129 @@
+"""What the scripts that let a language model speak share: options, recordings to go on from, audio as codes come."""
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+import lm
+from lm.generate import Generation, GenerationSettings
+from lm.model import LanguageModel
+from q2d2_tokenizer import Q2D2Model, default_checkpoint, read_audio
+from q2d2_tokenizer.token_file import load_tokens
+
+_SAMPLING = ("temperature", "top_k", "top_p", "repetition_penalty", "repetition_window", "seed")
+_PIECE_CODES = 24
+
+
+def add_options(parser: argparse.ArgumentParser, max_seconds: float) -> None:
+    """Add the options of models and sampling."""
+    parser.add_argument("--language_model", help="folder; the one that comes with the package if left out")
+    parser.add_argument("--codec", default=default_checkpoint(), help="folder; the bundled one if left out")
+    parser.add_argument("--max_seconds", type=float, default=max_seconds, help="most speech generated at a time")
+    parser.add_argument("--min_seconds", type=float, default=0.0, help="speech before the model may end")
+    fields = {field.name: field for field in dataclasses.fields(GenerationSettings)}
+    for field in (fields[name] for name in _SAMPLING):
+        parser.add_argument(f"--{field.name}", type=field.type, default=field.default, help=field.metadata["help"])
+
+
+def make_settings(args: argparse.Namespace, frame_rate: float) -> GenerationSettings:
+    """Settings of the options, with seconds as codes."""
+    return GenerationSettings(
+        **{name: getattr(args, name) for name in _SAMPLING},
+        min_codes=max(1, round(args.min_seconds * frame_rate)),
+        max_codes=max(1, round(args.max_seconds * frame_rate)),
+    )
+
+
+def load_models(args: argparse.Namespace) -> tuple[Q2D2Model, LanguageModel]:
+    """Codec and language model of the options.
+
+    Raises:
+        ValueError: If the language model is for another codec.
+    """
+    codec = Q2D2Model.from_pretrained(args.codec).eval()
+    return codec, LanguageModel.load(args.language_model or lm.default_checkpoint(), codec.fingerprint())
+
+
+def read_codes(path: str | Path, codec: Q2D2Model, language_model: LanguageModel) -> np.ndarray:
+    """Codes (T,) of an audio file or of a token file (.q2d2).
+
+    Raises:
+        ValueError: If the file cannot be used, or its tokens are of another codec.
+    """
+    if Path(path).suffix == ".q2d2":
+        tokens = load_tokens(path)
+        language_model.layout.check_codec(tokens.codec_fingerprint)
+        return tokens.audio_codes
+    audio = read_audio(path, codec.config.sampling_rate)
+    return codec.encode(torch.from_numpy(audio).view(1, 1, -1)).audio_codes.flatten().numpy()
+
+
+def decode_pieces(codec: Q2D2Model, codes: Iterable[int]) -> Iterator[np.ndarray]:
+    """Audio (n,) of codes, piece by piece as soon as it is determined; together it is that of all codes."""
+    context, hop = codec.decoder.context_frames, codec.config.hop_length
+    seen: list[int] = []
+    done = 0
+
+    def decode_to(end: int) -> np.ndarray:
+        first = max(0, done - (context or 0))
+        window = torch.tensor(seen[first : end + (context or 0)]).view(1, 1, -1)
+        audio = codec.decode(window).audio_values.flatten().numpy()
+        return audio[(done - first) * hop : (end - first) * hop]
+
+    for code in codes:
+        seen.append(code)
+        if context is not None and len(seen) - context - done >= _PIECE_CODES:
+            yield decode_to(done + _PIECE_CODES)
+            done += _PIECE_CODES
+    if seen:
+        yield decode_to(len(seen))
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """What was generated: seconds of speech, seconds it took, seconds until the first audio, and why it ended."""
+
+    seconds: float
+    taken: float
+    first: float
+    reason: str
+
+    def __str__(self) -> str:
+        speed = self.seconds / self.taken
+        return f"{self.seconds:.1f} s, {speed:.2f} x real time, first audio after {self.first:.2f} s, {self.reason}"
+
+
+def speak_into(
+    file: soundfile.SoundFile, codec: Q2D2Model, generation: Generation, before: Iterable[int] = ()
+) -> Spoken:
+    """Write speech to a file while it is generated.
+
+    Args:
+        file: Open for writing, at the rate of the codec.
+        codec: The codec.
+        generation: Of one prompt.
+        before: Codes of the speech that is continued; their audio is written too.
+    """
+    start, first, count = time.perf_counter(), None, 0
+
+    def counted() -> Iterator[int]:
+        nonlocal count
+        for (code,) in generation:
+            count += 1
+            yield int(code)
+
+    def joined() -> Iterator[int]:
+        yield from map(int, before)
+        yield from counted()
+
+    for audio in decode_pieces(codec, joined()):
+        first = time.perf_counter() - start if first is None else first
+        file.write(audio)
+    return Spoken(count / codec.config.frame_rate, time.perf_counter() - start, first, generation.reasons[0])

@@ -1,0 +1,253 @@
+"""Generation: equal to transformers, to itself without cache and alone, what it allows, and how it ends."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from test_lm_data import CODES
+from test_lm_training import TINY
+from transformers import LlamaForCausalLM
+
+from lm.cache import make_cache
+from lm.generate import (
+    ENDED,
+    LOOPED,
+    MAX_LENGTH,
+    Generation,
+    GenerationSettings,
+    generate_codes,
+    logits_processors,
+    make_prompt,
+)
+from lm.layout import AUDIO, BOS, EOS, PAD, Layout
+from lm.model import LanguageModel, ModelSettings, make_language_model
+from lm.text import train_text_tokenizer
+
+GREEDY = GenerationSettings(temperature=0.0, max_codes=12)
+TEXTS = ["hello there, general", "you are a bold one"]
+
+
+@pytest.fixture(scope="module")
+def language_model() -> LanguageModel:
+    """A tiny model with text, with weights large enough to tell tokens apart."""
+    torch.manual_seed(0)
+    text = train_text_tokenizer(TEXTS * 10, 40)
+    layout = Layout(CODES, 24000, "codec-a", text.size, text.fingerprint)
+    model = make_language_model(ModelSettings(**TINY), layout).eval()
+    for weight in model.parameters():
+        if weight.ndim == 2:
+            torch.nn.init.normal_(weight, std=0.3)
+    return LanguageModel(model, layout, text)
+
+
+def prompts(language_model: LanguageModel) -> list[np.ndarray]:
+    """Text alone, text in a voice, and speech alone: of different lengths."""
+    codes = np.arange(9)
+    return [
+        make_prompt(language_model, TEXTS[0]),
+        make_prompt(language_model, TEXTS[0], codes, TEXTS[1]),
+        make_prompt(language_model, codes=codes[:2]),
+    ]
+
+
+def with_bias(language_model: LanguageModel, **biases: float) -> LanguageModel:
+    """The same model with numbers added to the scores of ids."""
+    model = make_language_model(ModelSettings(**TINY), language_model.layout).eval()
+    model.load_state_dict(language_model.model.state_dict())
+
+    def add(module, args, output):
+        for name, value in biases.items():
+            output[..., int(name[2:])] += value
+        return output
+
+    model.lm_head.register_forward_hook(add)
+    return dataclasses.replace(language_model, model=model)
+
+
+def test_prompts_are_laid_out_as_in_training(language_model):
+    layout, text = language_model.layout, language_model.text
+    ids = make_prompt(language_model, "You there", np.array([3, 4]), "hello")
+    pieces = layout.pieces_to_ids(text.encode("hello you there")).tolist()
+    assert ids.tolist() == [BOS, *pieces, AUDIO, layout.audio_offset + 3, layout.audio_offset + 4]
+    assert make_prompt(language_model, codes=np.array([1])).tolist() == [BOS, AUDIO, layout.audio_offset + 1]
+
+
+def test_greedy_codes_are_those_of_transformers(language_model, tmp_path):
+    language_model.save(tmp_path)
+    stock = LlamaForCausalLM.from_pretrained(tmp_path).eval()
+    for prompt in prompts(language_model):
+        ids = stock.generate(torch.from_numpy(prompt)[None], max_new_tokens=12)[0, len(prompt) :]
+        (ours,) = generate_codes(language_model, [prompt], GREEDY)
+        assert ours.codes.tolist() == language_model.layout.ids_to_codes(ids[ids != EOS]).tolist()
+
+
+def test_a_stock_llama_generates_audio_alone_and_stops_at_the_context(language_model, tmp_path):
+    likely_text = with_bias(language_model, id0=50.0, id3=50.0, id5=50.0)
+    prompt = torch.from_numpy(make_prompt(language_model, TEXTS[0]))[None]
+    assert language_model.model.generation_config.eos_token_id == EOS
+    assert language_model.model.generation_config.pad_token_id == PAD
+    ids = likely_text.model.generate(prompt, do_sample=True)
+    assert ids.shape[1] <= TINY["context"]
+    new = ids[0, prompt.shape[1] :]
+    language_model.layout.ids_to_codes(new[new != EOS])  # raises for anything else
+
+
+def test_cached_scores_are_those_without_a_cache(language_model):
+    for prompt in prompts(language_model):
+        (generated,) = generate_codes(language_model, [prompt], GREEDY)
+        ids = np.concatenate([prompt, language_model.layout.codes_to_ids(generated.codes)])
+        with torch.no_grad():
+            scores = language_model.model(torch.from_numpy(ids)[None], use_cache=False).logits[0]
+        scores[:, : language_model.layout.audio_offset] = -torch.inf
+        expected = scores[len(prompt) - 1 : -1].argmax(-1) - language_model.layout.audio_offset
+        assert generated.codes.tolist() == expected.tolist()
+
+
+def test_the_cache_grows_without_losing_anything(language_model):
+    ids = torch.arange(4, 44)[None]
+    model = language_model.model
+    cache = make_cache(model.config)
+    with torch.no_grad():
+        whole = model(ids).logits
+        parts = [model(part, past_key_values=cache).logits for part in ids.split([3, 1, 1, 20, 1, 14], dim=1)]
+    assert torch.allclose(torch.cat(parts, dim=1), whole, atol=1e-4)
+    assert cache.get_seq_length() == 40
+
+
+@pytest.mark.parametrize("settings", [GREEDY, GenerationSettings(max_codes=12, repetition_penalty=0.3, seed=5)])
+def test_a_row_of_a_batch_is_what_comes_alone(language_model, settings):
+    rows = prompts(language_model)
+    together = generate_codes(language_model, rows, settings)
+    for number, (prompt, row) in enumerate(zip(rows, together, strict=True)):
+        alone = dataclasses.replace(settings, seed=settings.seed + number)
+        (expected,) = generate_codes(language_model, [prompt], alone)
+        assert row.codes.tolist() == expected.codes.tolist() and row.reason == expected.reason
+
+
+def test_codes_depend_on_the_seed_alone(language_model):
+    prompt = prompts(language_model)[:1]
+    settings = GenerationSettings(max_codes=20, seed=3)
+    first = generate_codes(language_model, prompt, settings)[0].codes
+    torch.manual_seed(99)
+    torch.rand(5)
+    assert generate_codes(language_model, prompt, settings)[0].codes.tolist() == first.tolist()
+    other = generate_codes(language_model, prompt, dataclasses.replace(settings, seed=4))[0].codes
+    assert other.tolist() != first.tolist()
+
+
+def test_codes_come_one_by_one(language_model):
+    generation = Generation(language_model, prompts(language_model)[:1], GREEDY)
+    steps = iter(generation)
+    first = [next(steps).item() for _ in range(3)]
+    assert generation.reasons == [None]
+    again = [step.item() for step in generation]  # from the beginning
+    assert again[:3] == first and generation.reasons == [MAX_LENGTH]
+
+
+def test_only_codes_come_whatever_the_model_prefers(language_model):
+    wanted = with_bias(language_model, id0=90.0, id1=90.0, id3=90.0, id7=90.0)
+    for settings in (GREEDY, GenerationSettings(max_codes=12)):
+        for row in generate_codes(wanted, prompts(wanted), settings):
+            assert 0 <= row.codes.min() and row.codes.max() < CODES
+
+
+def test_the_end_comes_from_the_model_but_not_before_the_minimum(language_model):
+    ends = with_bias(language_model, id2=100.0)
+    settings = dataclasses.replace(GREEDY, min_codes=7)
+    for row in generate_codes(ends, prompts(ends), settings):
+        assert (len(row.codes), row.reason) == (7, ENDED)
+    assert [len(row.codes) for row in generate_codes(ends, prompts(ends), GREEDY)] == [1, 1, 1]
+
+
+def test_rows_end_at_the_maximum_or_at_the_context(language_model):
+    endless = with_bias(language_model, id2=-100.0)
+    rows = prompts(endless)
+    for row in generate_codes(endless, rows, GREEDY):
+        assert (len(row.codes), row.reason) == (12, MAX_LENGTH)
+    long = dataclasses.replace(GREEDY, max_codes=10_000, loop_codes=0)
+    for prompt, row in zip(rows, generate_codes(endless, rows, long), strict=True):
+        assert (len(prompt) + len(row.codes), row.reason) == (TINY["context"], MAX_LENGTH)
+
+
+def test_loops_are_found_and_the_penalty_breaks_them(language_model):
+    stuck = with_bias(language_model, **{f"id{language_model.layout.audio_offset + 9}": 100.0})
+    settings = dataclasses.replace(GREEDY, max_codes=40, loop_codes=16)
+    row = generate_codes(stuck, prompts(stuck)[:1], settings)[0]
+    assert (len(row.codes), row.reason) == (16, LOOPED)
+    free = dataclasses.replace(settings, repetition_penalty=60.0, repetition_window=8)
+    row = generate_codes(stuck, prompts(stuck)[:1], free)[0]
+    assert row.reason != LOOPED and len(np.unique(row.codes)) > 4
+
+
+def test_temperature_top_k_and_top_p_narrow_the_choice(language_model):
+    prompt, layout = prompts(language_model)[0], language_model.layout
+    scores = torch.randn(1, layout.vocab_size)
+
+    def allowed(**changes) -> int:
+        settings = GenerationSettings(**{"top_p": 1.0, "min_codes": 1} | changes)
+        processed = logits_processors(settings, layout, len(prompt))(torch.from_numpy(prompt)[None], scores.clone())
+        return int(torch.isfinite(processed).sum())
+
+    assert allowed() == CODES
+    assert allowed(top_k=5) == 5
+    assert allowed(top_p=1e-6) == 1 < allowed(top_p=0.5) < CODES
+    assert allowed(top_p=0.5, temperature=0.2) < allowed(top_p=0.5)
+    cold = GenerationSettings(temperature=1e-6, max_codes=12)
+    greedy, sampled = (generate_codes(language_model, [prompt], s)[0].codes for s in (GREEDY, cold))
+    assert greedy.tolist() == sampled.tolist()
+
+
+@pytest.mark.parametrize("text", ["", "  ", "🙂🙂", "你好", "!?"])
+def test_a_text_with_nothing_to_read_is_refused(language_model, text):
+    with pytest.raises(ValueError, match="nothing to read in the text"):
+        make_prompt(language_model, text)
+
+
+def test_what_can_be_read_is_read(language_model):
+    assert make_prompt(language_model, "Hello 🙂 thére").tolist() == make_prompt(language_model, "hello there").tolist()
+
+
+def test_prompts_that_do_not_fit_are_refused(language_model):
+    with pytest.raises(ValueError, match="neither text to read nor codes"):
+        make_prompt(language_model)
+    with pytest.raises(ValueError, match=f"audio codes must be within 0 and {CODES - 1}"):
+        make_prompt(language_model, codes=np.array([CODES]))  # of a codec with more codes
+    with pytest.raises(ValueError, match="takes both"):
+        make_prompt(language_model, "hello", np.array([1]))
+    with pytest.raises(ValueError, match="the prompt takes 102 tokens .* context of 64"):
+        make_prompt(language_model, codes=np.zeros(100, np.int64))
+    with pytest.raises(ValueError, match="leaves no room in the context of 64"):
+        make_prompt(language_model, "hello there " * 400)  # about 5,000 characters
+    speech = Layout(CODES, 24000, "codec-a")
+    with pytest.raises(ValueError, match="trained on speech alone"):
+        make_prompt(LanguageModel(make_language_model(ModelSettings(**TINY), speech), speech), "hello")
+
+
+def test_ids_that_are_no_prompt_are_refused(language_model):
+    first = language_model.layout.audio_offset
+    for wrong, message in {
+        (BOS, AUDIO, first, 7): "ids of audio codes must be",  # text inside the audio part
+        (BOS, AUDIO, EOS): "ids of audio codes must be",
+        (BOS, first, AUDIO): "ids of text pieces must be",
+        (BOS, 7): "must be <bos> text <audio> codes",
+        (7, AUDIO): "must be <bos> text <audio> codes",
+        (BOS, AUDIO, *[first] * 62): "leaves no room in the context of 64",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            Generation(language_model, [np.array(wrong)])
+
+
+@pytest.mark.parametrize("settings", [GREEDY, GenerationSettings()])
+def test_damaged_weights_are_an_error(language_model, settings):
+    broken = with_bias(language_model, id9=float("nan"))
+    with pytest.raises(RuntimeError, match="NaN or infinite scores; its weights are damaged"):
+        generate_codes(broken, prompts(broken), settings)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"temperature": -1.0}, {"top_p": 0.0}, {"top_k": -1}, {"min_codes": 0}, {"max_codes": 5, "min_codes": 6}]
+)
+def test_wrong_settings_are_refused(wrong):
+    with pytest.raises(ValueError, match="must"):
+        GenerationSettings(**wrong)
