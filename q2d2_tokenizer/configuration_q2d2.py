@@ -99,6 +99,12 @@ class Q2D2Config(PreTrainedConfig):
         """Nominal bits per second."""
         return self.frame_rate * self.bits_per_code
 
+    @property
+    def settings_of_tokens(self) -> dict[str, Any]:
+        """What tokens depend on: all settings but those of the decoder and the size of blocks."""
+        others = {"model_type", "decoder", "decoder_kwargs", "block_frames"}
+        return {name: getattr(self, name) for name in _own_fields() - others}
+
 
 def _own_fields() -> set[str]:
     return set(Q2D2Config.__annotations__)

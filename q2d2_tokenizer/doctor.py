@@ -19,6 +19,7 @@ from .training import CodecTrainer, TrainConfig
 EXPECTED_SHARES = {
     "mel": (0.08, 0.92),
     "loudness": (0.03, 0.85),
+    "envelope": (0.02, 0.85),
     "adversarial": (0.002, 0.35),
     "feature": (0.003, 0.35),
 }

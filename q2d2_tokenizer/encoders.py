@@ -36,7 +36,7 @@ class StftEncoder(Float32Buffers, FramePart):
         config: Q2D2Config,
         n_fft: int = 1280,
         n_mels: int = 100,
-        depth: int = 6,
+        depth: int = 3,
         expansion: int = 3,
         kernel_size: int = 7,
     ):

@@ -133,13 +133,16 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
         return None if context is None else context * self.config.hop_length
 
     def fingerprint(self) -> str:
-        """Sixteen hex digits that identify config and weights: equal fingerprints mean equal tokens."""
-        fields = {name: getattr(self.config, name) for name in sorted(Q2D2Config.__annotations__)}
-        fields.pop("model_type", None)
-        digest = hashlib.sha256(json.dumps(fields, sort_keys=True, default=list).encode())
+        """Sixteen hex digits that identify encoder and quantizer: equal fingerprints mean equal tokens.
+
+        A decoder that is trained further reads the same tokens, so data sets and language models stay valid.
+        """
+        settings = json.dumps(self.config.settings_of_tokens, sort_keys=True, default=list)
+        digest = hashlib.sha256(settings.encode())
         for name, tensor in sorted(self.state_dict().items()):
-            digest.update(f"{name}:{tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().double().numpy().tobytes())
+            if name.startswith(("encoder.", "quantizer.")):
+                digest.update(f"{name}:{tensor.dtype}".encode())
+                digest.update(tensor.detach().cpu().double().numpy().tobytes())
         return digest.hexdigest()[:16]
 
     @can_return_tuple

@@ -23,7 +23,7 @@ from .data import AudioCache
 from .data_stream import AudioStream
 from .discriminators import Discriminators
 from .gan import Autoencoder, discriminator_step, generator_step
-from .losses import LoudnessLoss, MelLoss
+from .losses import EnvelopeLoss, LoudnessLoss, MelLoss
 from .modeling_q2d2 import Q2D2Model
 
 
@@ -58,6 +58,7 @@ class TrainConfig:
     ema_decay: float = field(default=0.999, metadata={"help": "Of the averaged weights that are released"})
     mel_weight: float = field(default=15.0, metadata={"help": "Weight of the mel loss"})
     loudness_weight: float = field(default=4.0, metadata={"help": "Weight of the loudness loss"})
+    envelope_weight: float = field(default=15.0, metadata={"help": "Weight of the envelope loss"})
     adversarial_weight: float = field(default=1.0, metadata={"help": "Weight of the adversarial loss"})
     feature_weight: float = field(default=2.0, metadata={"help": "Weight of the feature loss"})
     adversarial_start: int = field(default=10_000, metadata={"help": "First step with discriminators"})
@@ -139,7 +140,9 @@ class CodecTrainer:
         self._open_data(codec.config.sampling_rate)
         rate = codec.config.sampling_rate
         mel_loss = MelLoss(rate, tuple(config.mel_n_ffts), tuple(config.mel_bands), config.mel_floor)
-        self.spectral_losses = nn.ModuleDict({"mel": mel_loss, "loudness": LoudnessLoss(rate)})
+        self.spectral_losses = nn.ModuleDict(
+            {"mel": mel_loss, "loudness": LoudnessLoss(rate), "envelope": EnvelopeLoss(rate)}
+        )
         self.spectral_losses.to(self.accelerator.device)
         self.average = AveragedModel(codec, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
         self.average.to(self.accelerator.device)

@@ -3,9 +3,9 @@
     python scripts/benchmark_long.py --hours 3
 
 Makes FLAC files at 16 kHz out of the bundled recording, at a loudness that changes, and converts each in a fresh
-process with `encode_file` and `decode_to_file`, which the command `q2d2` calls; then encodes the long one once more as a
-whole and compares the tokens. The memory is all that a process held at its peak (VmHWM of Linux), libraries and weights
-included.
+process with `encode_file` and `decode_to_file`, which the command `q2d2` calls; then encodes the long one once more as
+a whole and compares the tokens. The memory is all that a process held at its peak (VmHWM of Linux), libraries and
+weights included.
 Writes long_files.json and .md.
 """
 

@@ -52,7 +52,7 @@ def test_a_healthy_run_has_no_fault_and_the_report_shows_everything(run, tmp_pat
     written = json.loads((tmp_path / "check" / "report.json").read_text())
     assert {"encoder", "quantizer", "decoder", "band 512", "period 3"} <= set(written["gradient_norms"][-1])
     assert [grid["size"] for grid in written["usage"]] == tiny_config.points_per_group
-    assert sum(written["shares"].values()) == pytest.approx(1) and len(written["shares"]) == 4
+    assert sum(written["shares"].values()) == pytest.approx(1) and len(written["shares"]) == 5
     assert "No fault found" in (tmp_path / "check" / "report.txt").read_text()
     if pytest.importorskip("matplotlib"):
         assert (tmp_path / "check" / "report.png").stat().st_size > 10_000
@@ -125,7 +125,7 @@ def test_nan_in_the_weights_is_found_and_named(run):
 def test_a_weight_off_by_100_is_found(run):
     assert "the weight of the mel loss" in parts(run(mel_weight=1500.0))
     healthy = run().losses
-    for name in ("mel", "loudness", "adversarial", "feature"):
+    for name in ("mel", "loudness", "envelope", "adversarial", "feature"):
         default = TrainConfig.__dataclass_fields__[f"{name}_weight"].default
         for factor in (100, 0.01):
             report = Report(losses=healthy)

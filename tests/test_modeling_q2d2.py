@@ -304,3 +304,18 @@ def test_half_precision_model_encodes_and_decodes():
 def test_unknown_parts_are_refused(settings: dict, message: str):
     with pytest.raises(ValueError, match=message):
         make_model(**settings)
+
+
+def test_fingerprint_is_that_of_the_tokens(tiny_model):
+    def fingerprint_after(part: str, **settings) -> str:
+        config = Q2D2Config(**{**tiny_model.config.to_dict(), **settings})
+        model = Q2D2Model(config)
+        model.load_state_dict(tiny_model.state_dict())
+        with torch.no_grad():
+            next(model.get_submodule(part).parameters()).add_(0.01)
+        return model.fingerprint()
+
+    same = tiny_model.fingerprint()
+    assert fingerprint_after("decoder", block_frames=tiny_model.config.block_frames + 1) == same
+    assert fingerprint_after("encoder") != same and fingerprint_after("quantizer") != same
+    assert fingerprint_after("decoder", sampling_rate=tiny_model.config.sampling_rate - 1) != same

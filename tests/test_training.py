@@ -21,7 +21,7 @@ from q2d2_tokenizer import Q2D2Model
 from q2d2_tokenizer.data import AudioCache, expand_sources
 from q2d2_tokenizer.discriminators import DISCRIMINATORS, Discriminators
 from q2d2_tokenizer.gan import Autoencoder, discriminator_loss, discriminator_step, feature_loss, generator_step
-from q2d2_tokenizer.losses import LoudnessLoss, MelLoss
+from q2d2_tokenizer.losses import EnvelopeLoss, LoudnessLoss, MelLoss
 from q2d2_tokenizer.training import CodecTrainer, TrainConfig
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -129,6 +129,17 @@ def test_loudness_loss_has_finite_gradients_for_silence():
     audio = torch.zeros(1, 1, 4096, requires_grad=True)
     LoudnessLoss(RATE)(audio, torch.zeros(1, 1, 4096)).backward()
     assert torch.isfinite(audio.grad).all()
+
+
+def test_envelope_loss_asks_for_the_modulation_and_not_for_the_level():
+    rng = torch.Generator().manual_seed(0)
+    loss, noise = EnvelopeLoss(RATE), torch.randn(2, 1, RATE, generator=rng)
+    swell = 0.1 * (1 + torch.sin(2 * torch.pi * 4 * torch.arange(RATE) / RATE)) * noise
+    assert loss(swell, swell) < 1e-3 and loss(2 * swell, swell) < 1e-3
+    assert 0.1 < loss(swell + 0.1 * torch.randn(2, 1, RATE, generator=rng), swell) < loss(0.1 * noise, swell)
+    short = torch.zeros(1, 1, 4096, requires_grad=True)
+    loss(short, swell[:1, :, :4096]).backward()
+    assert torch.isfinite(short.grad).all()
 
 
 def one(name: str) -> Discriminators:
