@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from eval_plot import plot_scores
-from eval_report import format_score, markdown
+from eval_report import format_score
 from lm_speech import SILENT
+from tables import markdown_table
 
 from lm.generate import ENDED, LOOPED, MAX_LENGTH
 
@@ -80,7 +81,7 @@ def write_report(path: Path, result: Result) -> None:
         f"Written by `{run['command']}` at commit {run['commit']}.",
     ]
     tables = [likelihood_table(result), group_table(result), speech_table(result)]
-    path.write_text("\n\n".join([*(markdown(table) for table in tables if len(table) > 1), *notes]) + "\n")
+    path.write_text("\n\n".join([*(markdown_table(table) for table in tables if len(table) > 1), *notes]) + "\n")
 
 
 def plot_likelihood(path: Path, result: Result) -> None:
