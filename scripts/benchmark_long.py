@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-from benchmarking import resident_mb, run_in_turns, write_results
+from benchmark_runs import run_in_turns
+from benchmarking import resident_mb, write_results
 
 from q2d2_tokenizer import Q2D2Model, default_checkpoint, read_audio, sample_recording
 from q2d2_tokenizer.recordings import decode_to_file, encode_file

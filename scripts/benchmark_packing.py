@@ -12,7 +12,8 @@ import json
 import sys
 
 import torch
-from benchmarking import add_arguments, measure, median_of, plot_bars, run_in_turns, write_results
+from benchmark_runs import run_in_turns
+from benchmarking import add_arguments, measure, median_of, plot_bars, write_results
 from torch import Tensor, nn
 
 from lm.data import TokenCorpus, collate, expand_shards, make_windows, shard_layout, validation_batches
@@ -87,6 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch")
     parser.add_argument("--data", nargs="+", required=True, help="token shards, folders or globs")
     size = {"hidden_size": 384, "num_layers": 8, "context": 1536, "tokens_per_batch": 8192}
     for name, value in size.items():

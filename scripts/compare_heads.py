@@ -21,7 +21,8 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import torch
-from benchmarking import measure_peak, plot_bars, run_in_turns, write_results
+from benchmark_runs import run_in_turns
+from benchmarking import measure_peak, plot_bars, write_results
 
 from lm.data import expand_shards
 from lm.layout import Layout

@@ -67,23 +67,25 @@ def read_codes(path: str | Path, codec: Q2D2Model, language_model: LanguageModel
 
 def decode_pieces(codec: Q2D2Model, codes: Iterable[int]) -> Iterator[np.ndarray]:
     """Audio (n,) of codes, piece by piece as soon as it is determined; together it is that of all codes."""
-    context, hop = codec.decoder.context_frames, codec.config.hop_length
-    seen: list[int] = []
-    done = 0
+    waiting: list[int] = []
+    cache = None
 
-    def decode_to(end: int) -> np.ndarray:
-        first = max(0, done - (context or 0))
-        window = torch.tensor(seen[first : end + (context or 0)]).view(1, 1, -1)
-        audio = codec.decode(window).audio_values.flatten().numpy()
-        return audio[(done - first) * hop : (end - first) * hop]
+    def decode(is_last: bool) -> np.ndarray:
+        nonlocal cache
+        piece = torch.tensor(waiting, dtype=torch.long).view(1, 1, -1)
+        output = codec.decode(piece, cache=cache, use_streaming=not is_last)
+        cache = output.cache
+        waiting.clear()
+        return output.audio_values.flatten().numpy()
 
     for code in codes:
-        seen.append(code)
-        if context is not None and len(seen) - context - done >= _PIECE_CODES:
-            yield decode_to(done + _PIECE_CODES)
-            done += _PIECE_CODES
-    if seen:
-        yield decode_to(len(seen))
+        waiting.append(code)
+        if len(waiting) == _PIECE_CODES and codec.decoder_latency_samples is not None:
+            audio = decode(is_last=False)
+            if audio.size:
+                yield audio
+    if waiting or cache is not None:
+        yield decode(is_last=True)
 
 
 @dataclass(frozen=True)
