@@ -3,7 +3,7 @@
 The corpus is split into shards before anything is computed. A shard is a function of its rows and the codec alone and
 appears under its name complete or not at all, so a run that was killed and started again ends with the files of an
 undisturbed one, whatever the number of processes. Recordings are not sorted or bucketed by length: `Q2D2Model.encode`
-computes every recording by itself, in blocks of one size, so there is no padding to save.
+computes every recording by itself, in blocks, so there is no padding to save.
 """
 
 import errno
