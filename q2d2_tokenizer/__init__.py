@@ -15,6 +15,7 @@ from .export import export_checkpoint
 from .feature_extraction_q2d2 import Q2D2FeatureExtractor
 from .modeling_q2d2 import Q2D2DecoderOutput, Q2D2EncoderOutput, Q2D2Model, Q2D2Output
 from .processing_q2d2 import Q2D2Processor
+from .recordings import decode_to_file, encode_file
 from .tokenize_dataset import TokenizeAudio
 
 AutoConfig.register("q2d2", Q2D2Config, exist_ok=True)
@@ -32,7 +33,9 @@ __all__ = [
     "Q2D2Output",
     "Q2D2Processor",
     "TokenizeAudio",
+    "decode_to_file",
     "default_checkpoint",
+    "encode_file",
     "export_checkpoint",
     "read_audio",
     "sample_recording",

@@ -26,9 +26,9 @@ class Q2D2Config(PreTrainedConfig):
         encoder_kwargs: Arguments of the encoder; what is left out is completed with its defaults.
         decoder: Name of the decoder.
         decoder_kwargs: Arguments of the decoder, completed likewise.
-        block_frames: Frames computed at a time by `encode` and `decode`; larger ones are faster on long recordings and
-            take more memory. The rest of a recording is computed in a block of a multiple of an eighth of it. Models
-            of infinite receptive field ignore it.
+        block_frames: About how many frames `encode` and `decode` compute at a time; more of them take more memory. The
+            blocks of a recording have the same size, up to half more or a third less than this. Models of infinite
+            receptive field ignore it.
 
     Raises:
         ValueError: On an unknown key (usually a misspelt one) or a value out of range.

@@ -30,12 +30,12 @@ RATE = 16000
 SHORT_SECONDS = 10
 
 
-def write_recording(path: Path, seconds: float) -> None:
+def write_recording(path: Path, seconds: float, seed: int) -> None:
     """A FLAC file of so many seconds of speech."""
-    speech = read_audio(sample_recording(), RATE)
+    speech, loudness = read_audio(sample_recording(), RATE), np.random.default_rng(seed)
     with soundfile.SoundFile(path, "w", RATE, 1) as file:
         for i in range(int(seconds * RATE) // len(speech) + 1):
-            file.write((0.6 + 0.4 * np.sin(i)) * speech[: int(seconds * RATE) - i * len(speech)])
+            file.write(loudness.uniform(0.01, 1) * speech[: int(seconds * RATE) - i * len(speech)])
 
 
 def work(name: str, folder: Path) -> dict[str, object]:
@@ -70,7 +70,7 @@ def main() -> int:
     parser.add_argument("--hours", type=float, default=3.0, help="length of the long file")
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks"), help="folder of the results")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
-    parser.add_argument("--seed", type=int, default=0, help="not used: nothing is random")
+    parser.add_argument("--seed", type=int, default=0, help="of the loudness")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -79,8 +79,8 @@ def main() -> int:
         print(json.dumps(work(arguments.worker, arguments.folder)))
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        write_recording(Path(folder, "short.flac"), SHORT_SECONDS)
-        write_recording(Path(folder, "long.flac"), arguments.hours * 3600)
+        write_recording(Path(folder, "short.flac"), SHORT_SECONDS, arguments.seed)
+        write_recording(Path(folder, "long.flac"), arguments.hours * 3600, arguments.seed)
         names = ["short, in pieces", "long, in pieces", "long, whole"]
         argv = ["--folder", folder, "--threads", str(arguments.threads)]
         runs = run_in_turns(__file__, names, argv, repeats=1)

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LIBRARY = sorted((ROOT / "q2d2_tokenizer").glob("*.py"))
 MODEL_FILES = {"lattices", "registry", "layers", "quantizers", "encoders", "decoders", "configuration_q2d2"}
-MODEL_FILES |= {"modeling_q2d2", "feature_extraction_q2d2", "processing_q2d2"}
+MODEL_FILES |= {"modeling_q2d2", "streaming", "feature_extraction_q2d2", "processing_q2d2"}
 TRAINING_FILES = {"losses", "discriminators", "gan", "training", "data", "data_stream", "doctor", "metrics"}
 
 

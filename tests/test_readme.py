@@ -30,6 +30,8 @@ def test_shapes_in_the_readme_are_those_that_come_out():
     text = README.read_text()
     assert f"({len(audio)},) mono" in text
     assert f"(1, 1, {-(-len(audio) // 320)}) int64" in text
+    model = q2d2_tokenizer.Q2D2Model.from_pretrained(q2d2_tokenizer.default_checkpoint())
+    assert f"frame: {model.encoder_latency_samples} {model.decoder_latency_samples}" in text
 
 
 def test_table_of_models_has_the_numbers_of_the_configs():

@@ -5,8 +5,8 @@ import torch
 from test_modeling_q2d2 import HOP, SEANET, VOCOS, make_model, noise
 from torch import Tensor
 
-from q2d2_tokenizer import Q2D2Model, quantizers, streaming
-from q2d2_tokenizer.quantizers import LatticeQuantizer, Quantizer
+from q2d2_tokenizer import Q2D2Model, default_checkpoint, quantizers, read_audio, sample_recording, streaming
+from q2d2_tokenizer.quantizers import ROUNDING_MARGIN, LatticeQuantizer, Quantizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:At least one mel filter has all zero values")
 
@@ -222,3 +222,22 @@ def test_wrong_pieces_are_refused(model: Q2D2Model):
         model.encode(audio[..., :0], cache=model.encode(audio[..., :0], use_streaming=True).cache)
     with pytest.raises(ValueError, match="at least one sample or token"):
         model.decode(codes[..., :0], cache=model.decode(codes[..., :0], use_streaming=True).cache)
+
+
+def test_float32_of_the_bundled_weights_stays_well_within_the_margin(monkeypatch):
+    model = Q2D2Model.from_pretrained(default_checkpoint()).eval()
+    time = torch.arange(12000) / 24000
+    fading = 0.9 * torch.sin(2 * torch.pi * 440 * time) * torch.exp(-20 * time)
+    audio = torch.cat([torch.from_numpy(read_audio(sample_recording(), 24000))[24000:48000], fading]).view(1, 1, -1)
+    bounded, original = [], LatticeQuantizer._bound
+    monkeypatch.setattr(
+        LatticeQuantizer, "_bound", lambda self, z: bounded.append(original(self, z).flatten(0, 1)) or bounded[-1]
+    )
+    expected = model.encode(audio).audio_codes
+    in_float32 = bounded[0]
+    bounded.clear()
+    monkeypatch.setattr(quantizers, "ROUNDING_MARGIN", 100.0)  # then nothing is certain
+    assert torch.equal(model.encode(audio).audio_codes, expected)
+    in_float64 = bounded[-1]
+    assert in_float64.dtype == torch.float64 and in_float64.shape == in_float32.shape
+    assert (in_float64 - in_float32).abs().max() < ROUNDING_MARGIN / 3
