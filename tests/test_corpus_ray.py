@@ -9,6 +9,7 @@ import pytest
 from corpora import OPTIONS, SCRIPTS, digests, tokenize
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ def free_port() -> int:
         return opened.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_two_nodes_of_accelerate_give_the_files_of_one_process(corpus_file, tiny_model, tmp_path):
     tiny_model.save_pretrained(tmp_path / "codec")
     node = (

@@ -15,6 +15,7 @@ from q2d2_tokenizer import Q2D2Config, Q2D2Model, default_checkpoint, read_audio
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
+pytestmark = pytest.mark.slow
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 spec = importlib.util.spec_from_file_location("script_export_onnx", SCRIPTS / "export_onnx.py")
 script = importlib.util.module_from_spec(spec)
