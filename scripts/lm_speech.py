@@ -93,7 +93,9 @@ class Speech:
 
     def row(self, task: Task) -> Row:
         """Facts and scores of a task."""
-        row = self._rows.find(codec=task.system, identity=self._identity, clip=task.id, digest=task.digest)
+        fingerprint = self._language_model.layout.codec_fingerprint
+        identity = fingerprint if task.prompt is None else self._identity
+        row = self._rows.find(codec=task.system, identity=identity, clip=task.id, digest=task.digest)
         if row["facts"] and not set(self._measures.names) - row["scores"].keys():
             return row
         audio, facts = self._say(task)

@@ -15,6 +15,7 @@ from lm.model import LanguageModel
 from q2d2_tokenizer import Q2D2Model, read_audio
 
 PROMPT_SECONDS = 3.0
+LONGEST_VOICE_SECONDS = 8.0  # a longer prompt would leave too little of the context
 RECORDING, CODEC = "recording", "codec"
 TTS, VOICE, CONTINUATION, SENTENCES = "text to speech", "in the voice of a prompt", "continuation", "sentences"
 
@@ -86,25 +87,31 @@ def load_recordings(sources: list[str], codec: Q2D2Model, most: int) -> list[Rec
 def recording_tasks(recordings: list[Recording], language_model: LanguageModel, codec: Q2D2Model) -> list[Task]:
     """Every recording as it is, through the codec, read by the model with and without a prompt, and continued.
 
-    The voice is that of the speaker's next recording, which is also the prompt; a speaker's only recording has none.
+    The voice is that of the speaker's next short recording, which is also the prompt; without one there is no voice.
     """
+    longest = LONGEST_VOICE_SECONDS * codec.config.frame_rate
     tasks = []
     for number, one in enumerate(recordings):
-        others = [other for other in recordings[number + 1 :] + recordings[:number] if other.speaker == one.speaker]
+        others = recordings[number + 1 :] + recordings[:number]
+        others = [other for other in others if other.speaker == one.speaker and len(other.codes) <= longest]
         other = others[0] if others else None
         voice = other.audio if other else None
         tasks.append(Task(RECORDING, one.id, one.text, codes=one.codes, audio=one.audio, voice=voice))
         tasks.append(Task(CODEC, one.id, one.text, codes=one.codes, voice=voice))
-        if one.text and language_model.text is not None:
+        if _can_read(language_model, one.text):
             prompt = make_prompt(language_model, one.text)
             tasks.append(Task(TTS, one.id, one.text, prompt, one.codes, voice=voice))
-            if other and other.text:
+            if other and _can_read(language_model, other.text):
                 prompt = make_prompt(language_model, one.text, other.codes, other.text)
                 tasks.append(Task(VOICE, one.id, one.text, prompt, one.codes, voice=voice))
         start = one.codes[: int(PROMPT_SECONDS * codec.config.frame_rate)]
         heard = one.audio[: len(start) * codec.config.hop_length]
         tasks.append(Task(CONTINUATION, one.id, "", make_prompt(language_model, codes=start), voice=heard))
     return tasks
+
+
+def _can_read(language_model: LanguageModel, text: str) -> bool:
+    return language_model.text is not None and len(language_model.text.encode(text)) > 0
 
 
 def sentence_tasks(path: Path, language_model: LanguageModel) -> list[Task]:
