@@ -11,7 +11,7 @@ from .lattices import build_groups, half_widths
 from .registry import Registry
 
 QUANTIZERS = Registry("quantizer")
-ROUNDING_MARGIN = 3e-5  # lattice units; 10 times what float32 was seen to move a channel, see docs/LOG.md
+ROUNDING_MARGIN = 3e-5  # lattice units; above what rounding was seen to move a channel, see docs/LOG.md
 
 
 def _mixed_radix(sizes: Sequence[int]) -> list[int]:
