@@ -1,4 +1,4 @@
-"""A cluster of two Ray nodes writes the files of one process; needs the extra `ray` and about a minute."""
+"""A cluster of two Ray nodes writes the files of one process: pytest -m cluster, with the extra `ray`; a minute."""
 
 import os
 import shutil
@@ -9,6 +9,7 @@ import pytest
 from corpora import OPTIONS, SCRIPTS, digests, tokenize
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
+pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture
