@@ -19,6 +19,8 @@ def test_python_blocks_run(tmp_path, monkeypatch):
     assert namespace["codes"].shape[:2] == (1, 1)
     assert namespace["audio_values"].shape[-1] == len(namespace["audio"])
     assert (tmp_path / "reconstruction.wav").stat().st_size > 100_000
+    model = namespace["model"]
+    assert f": {model.encoder_latency_samples} {model.decoder_latency_samples}" in README.read_text()
     first = namespace["codes"][0, 0].tolist()
     assert namespace["tokens"]["audio_codes"][:] == [first] * 4
 
