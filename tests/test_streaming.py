@@ -230,14 +230,17 @@ def test_float32_of_the_bundled_weights_stays_well_within_the_margin(monkeypatch
     fading = 0.9 * torch.sin(2 * torch.pi * 440 * time) * torch.exp(-20 * time)
     audio = torch.cat([torch.from_numpy(read_audio(sample_recording(), 24000))[24000:48000], fading]).view(1, 1, -1)
     bounded, original = [], LatticeQuantizer._bound
-    monkeypatch.setattr(
-        LatticeQuantizer, "_bound", lambda self, z: bounded.append(original(self, z).flatten(0, 1)) or bounded[-1]
-    )
+
+    def observe(self: LatticeQuantizer, latents: Tensor) -> Tensor:
+        bounded.append(original(self, latents))
+        return bounded[-1]
+
+    monkeypatch.setattr(LatticeQuantizer, "_bound", observe)
     expected = model.encode(audio).audio_codes
-    in_float32 = bounded[0]
+    in_float32 = bounded[0].flatten(0, 1)
     bounded.clear()
     monkeypatch.setattr(quantizers, "ROUNDING_MARGIN", 100.0)  # then nothing is certain
     assert torch.equal(model.encode(audio).audio_codes, expected)
-    in_float64 = bounded[-1]
+    in_float64 = bounded[-1].flatten(0, 1)
     assert in_float64.dtype == torch.float64 and in_float64.shape == in_float32.shape
     assert (in_float64 - in_float32).abs().max() < ROUNDING_MARGIN / 3
