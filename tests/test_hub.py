@@ -232,6 +232,7 @@ class HubStandIn:
         self.uploads[repo_id] = {path.name for path in Path(folder_path).iterdir()}
 
 
+@pytest.mark.slow
 def test_push_dry_run_loads_the_code_where_the_package_is_not_importable(
     push_to_hub, checkpoint, tmp_path, monkeypatch
 ):

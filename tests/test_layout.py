@@ -62,6 +62,7 @@ def test_public_names_have_docstrings(path):
             assert ast.get_docstring(node), f"{node.name} has no docstring"
 
 
+@pytest.mark.slow
 def test_import_needs_only_the_core_dependencies():
     code = (
         "import sys, torch; threads, state = torch.get_num_threads(), torch.get_rng_state();"
