@@ -25,6 +25,7 @@ from .text import TextTokenizer
 
 _CODEC_KEYS = ("codec_fingerprint", "codebook_size", "sampling_rate")
 _COLUMNS = ["codes", "num_samples"]
+_TIMES_SEEN = 20.0  # that often, a piece must be seen to be half of its own duration
 
 
 def expand_shards(sources: list[str]) -> list[Path]:
@@ -82,27 +83,41 @@ class TokenCorpus:
             `expand_shards`.
         layout: Vocabulary of the language model.
         text: Text tokenizer of a model with text. Recordings with an empty or unreadable text are speech alone.
+        speech_sources: Like `sources`; their texts are not shown.
+        spelled_share: Of the words with a pronunciation that are shown in letters.
+        seed: Chooses those words.
 
     Raises:
         ValueError: If a shard is of another codec or lacks a column, a code is out of range, or a recording has no
             codes, or there are no recordings.
     """
 
-    def __init__(self, sources: list[str], layout: Layout, text: TextTokenizer | None = None):
+    def __init__(
+        self,
+        sources: list[str],
+        layout: Layout,
+        text: TextTokenizer | None = None,
+        speech_sources: list[str] | tuple[str, ...] = (),
+        spelled_share: float = 0.0,
+        seed: int = 0,
+    ):
         layout.check_text(text.fingerprint if text else "")
         self.layout = layout
         codes, pieces, self.seconds = [], [], 0.0
-        for path in tqdm(expand_shards(sources), desc="tokens", disable=None):
+        rng = np.random.default_rng(seed)
+        shards = [(path, bool(text)) for path in expand_shards(sources)]
+        shards += [(path, False) for path in expand_shards(list(speech_sources))]
+        for path, has_text in tqdm(shards, desc="tokens", disable=None):
             fingerprint = shard_layout(path).codec_fingerprint
-            table = _read_shard(path, [*_COLUMNS, "text"] if text else _COLUMNS)
+            table = _read_shard(path, [*_COLUMNS, "text"] if has_text else _COLUMNS)
             try:
                 layout.check_codec(fingerprint)
                 codes += [layout.codes_to_ids(row).astype(np.int32) for row in _rows(table["codes"])]
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from error
             self.seconds += (pyarrow.compute.sum(table["num_samples"]).as_py() or 0) / layout.sampling_rate
-            for sentence in table["text"].to_pylist() if text else [""] * len(table):
-                found = text.encode(sentence) if sentence else np.empty(0, np.int64)
+            for sentence in table["text"].to_pylist() if has_text else [""] * len(table):
+                found = text.encode(sentence, spelled_share, rng) if sentence else np.empty(0, np.int64)
                 pieces.append(layout.pieces_to_ids(found).astype(np.int32))
         self._codes, self.num_codes = codes, np.array([len(row) for row in codes])
         self._pieces, self.num_pieces = pieces, np.array([len(row) for row in pieces])
@@ -116,6 +131,23 @@ class TokenCorpus:
     def codes_per_second(self) -> float:
         """Measured rate of the codes."""
         return float(self.num_codes.sum()) / self.seconds
+
+    def codes_per_piece(self) -> tuple[float, ...]:
+        """Expected codes of every text piece: a least-squares fit to the recordings with text, kept near their mean.
+
+        Raises:
+            ValueError: If no recording has text.
+        """
+        found = np.flatnonzero(self.num_pieces)
+        if not len(found):
+            raise ValueError("the durations of text pieces need recordings with text")
+        first, size = self.layout.text_offset, self.layout.text_size
+        counts = np.stack([np.bincount(self._pieces[i] - first, minlength=size) for i in found]).astype(np.float64)
+        mean = self.num_codes[found].sum() / self.num_pieces[found].sum()
+        rest = self.num_codes[found] - mean * self.num_pieces[found]
+        pull = _TIMES_SEEN * np.eye(size)
+        fitted = mean + np.linalg.solve(counts.T @ counts + pull, counts.T @ rest)
+        return tuple(np.maximum(fitted, 0.0).round(3).tolist())
 
     def sequence(self, index: int, window: "Window") -> np.ndarray:
         """Ids (S,) int64 of one recording as a window shows it."""

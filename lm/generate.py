@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import LlamaForCausalLM
+from transformers.cache_utils import Cache
 from transformers.generation import (
     LogitsProcessor,
     LogitsProcessorList,
@@ -23,6 +23,7 @@ from transformers.generation import (
 from .cache import make_cache
 from .layout import AUDIO, BOS, EOS, PAD, Layout
 from .model import LanguageModel
+from .pairs import LARGEST_CODEBOOK, PairLlamaForCausalLM
 
 ENDED, MAX_LENGTH, LOOPED = "ended", "max_length", "looped"
 _NONE = np.empty(0, np.int64)
@@ -78,7 +79,7 @@ class AudioCodesOnly(LogitsProcessor):
         Raises:
             RuntimeError: If scores are not finite.
         """
-        if not torch.isfinite(scores).all():
+        if scores.isnan().any() or scores[:, self.first : self.stop].isinf().any():
             raise RuntimeError("the language model gives NaN or infinite scores; its weights are damaged, load others")
         allowed = torch.full_like(scores, -torch.inf)
         allowed[:, self.first : self.stop] = scores[:, self.first : self.stop]
@@ -191,7 +192,7 @@ class Generation:
 
     Raises:
         ValueError: If a prompt is not `<bos> text <audio> codes`, or fills the context, or the model is one of pair
-            tokens, which has a `generate` of its own.
+            tokens with a large codebook, which has a `generate` of its own.
         RuntimeError: While iterating, if the weights give scores that are not finite.
     """
 
@@ -203,8 +204,12 @@ class Generation:
     ):
         self._model, self._layout, self.settings = language_model.model, language_model.layout, settings
         context = self._model.config.max_position_embeddings
-        if not isinstance(self._model, LlamaForCausalLM):
-            raise ValueError("this generates from a flat softmax; a model of pair tokens has its own model.generate")
+        self._has_pairs = isinstance(self._model, PairLlamaForCausalLM)
+        if self._has_pairs and self._layout.codebook_size > LARGEST_CODEBOOK:
+            raise ValueError(
+                f"this takes the probabilities of all codes, and {self._layout.codebook_size:,} are too many; "
+                "use model.generate"
+            )
         for prompt in prompts:
             _check_prompt(prompt, self._layout, context)
         self._limits = [min(settings.max_codes, context - len(prompt)) for prompt in prompts]
@@ -225,9 +230,7 @@ class Generation:
         processors = logits_processors(settings, self._layout, self._size)
         cache, start, end = make_cache(self._model.config), 0, self._size
         while None in self.reasons:
-            scores = self._model(
-                self._ids[:, start:end], past_key_values=cache, logits_to_keep=1, **self._places(start, end)
-            ).logits[:, -1]
+            scores = self._scores(start, end, cache)
             scores = processors(self._ids[:, :end], scores.float())
             chosen = _choose(scores, generators) if settings.temperature else scores.argmax(-1)
             codes = self._take(end, chosen)
@@ -235,12 +238,23 @@ class Generation:
             if (codes >= 0).any():
                 yield codes
 
+    def _scores(self, start: int, end: int, cache: Cache) -> Tensor:
+        """Scores (B, V) of what follows the ids up to `end`, of which those from `start` on are new."""
+        arguments = {"past_key_values": cache, "use_cache": True, **self._places(start, end)}
+        if self._has_pairs:
+            states = self._model(self._ids[:, start:end], **arguments).last_hidden_state
+            return self._model.log_probs(states[:, -1])
+        return self._model(self._ids[:, start:end], logits_to_keep=1, **arguments).logits[:, -1]
+
     def _places(self, start: int, end: int) -> dict[str, Tensor]:
-        """Mask and positions that leave the padding out; none if there is no padding."""
-        if not self._starts.any():
-            return {}
+        """Mask and positions that leave the padding out, as far as they are not the usual ones."""
         places = torch.arange(end, device=self._starts.device) - self._starts  # (B, end), negative in the padding
-        return {"attention_mask": (places >= 0).long(), "position_ids": places[:, start:].clamp(min=0)}
+        is_padded = bool(self._starts.any())
+        positions = self._layout.position_ids(self._ids[:, :end])
+        if positions is None and is_padded:
+            positions = places.clamp(min=0)
+        arguments = {} if positions is None else {"position_ids": positions[:, start:]}
+        return arguments | ({"attention_mask": (places >= 0).long()} if is_padded else {})
 
     def _take(self, place: int, chosen: Tensor) -> np.ndarray:
         """Note the ids (B,) chosen for a place; returns codes (B,)."""

@@ -10,6 +10,10 @@ A sequence is `<bos> text <audio> codes <eos>`, or `<bos> <audio> codes <eos>` f
 
 A code is a number of mixed radix: `i_0 + i_1 G_0 + i_2 G_0 G_1 + ...`, with `i_j` the point of group `j` of the codec's
 lattice and `G_j` the points of that group.
+
+Positions may follow the expected sound: with `codes_per_piece`, the text pieces lie where their sound is expected to be
+and the codes count from one, so a code finds its piece of text at a distance near zero. Source: PM-RoPE of VoiceStar,
+arXiv 2505.19462. Differs: one decoder, and expected instead of true durations.
 """
 
 import json
@@ -43,6 +47,7 @@ class Layout:
         text_size: Pieces of the text tokenizer; zero for a model of speech alone.
         text_fingerprint: Of the text tokenizer; empty for a model of speech alone.
         points_per_group: Of the codec, from which pair tokens follow; empty if the token data set does not tell.
+        codes_per_piece: Expected codes of every text piece, from which positions follow; empty for 0, 1, 2, ...
 
     Raises:
         ValueError: If a size is out of range, a fingerprint is missing, or the groups do not make the codebook.
@@ -54,6 +59,7 @@ class Layout:
     text_size: int = 0
     text_fingerprint: str = ""
     points_per_group: tuple[int, ...] = field(default=(), compare=False)  # the fingerprint says as much
+    codes_per_piece: tuple[float, ...] = field(default=(), compare=False)  # fitted to the data
 
     def __post_init__(self):
         if self.codebook_size < 1 or self.sampling_rate < 1 or self.text_size < 0:
@@ -70,6 +76,8 @@ class Layout:
                 f"groups of {self.points_per_group} points make {math.prod(self.points_per_group)} codes, "
                 f"expected codebook_size, {self.codebook_size}"
             )
+        if self.codes_per_piece and (len(self.codes_per_piece) != self.text_size or min(self.codes_per_piece) < 0):
+            raise ValueError(f"codes_per_piece must be {self.text_size} values of at least 0, one for each text piece")
 
     @property
     def text_offset(self) -> int:
@@ -127,6 +135,24 @@ class Layout:
         """
         return np.concatenate([[BOS], self.pieces_to_ids(pieces), [AUDIO], self.codes_to_ids(codes)])
 
+    def position_ids(self, ids: Tensor) -> Tensor | None:
+        """Positions (B, S) int64 of ids (B, S); None for the usual ones.
+
+        Padding at the start and `<bos>` are at 0, text pieces where their sound is expected to begin, `<audio>` and
+        what follows it at 0, 1, 2, ... Pass them to a model together with an attention mask: without one, transformers
+        takes positions that start again for packed sequences, and the audio does not see the text.
+
+        Args:
+            ids: `<bos> text <audio> codes`, as far as they go, after any padding.
+        """
+        if not self.codes_per_piece:
+            return None
+        table = torch.zeros(self.vocab_size, device=ids.device)
+        table[self.text_offset : self.audio_offset] = torch.tensor(self.codes_per_piece, device=ids.device)
+        codes = table[ids]
+        in_audio = (ids == AUDIO).cumsum(-1)
+        return torch.where(in_audio > 0, in_audio.cumsum(-1) - 1, (codes.cumsum(-1) - codes).round().long())
+
     def check_codec(self, fingerprint: str) -> None:
         """Refuse the tokens of another codec.
 
@@ -173,7 +199,8 @@ class Layout:
             found = content.pop("format"), content.pop("format_version"), tuple(content.pop("specials"))
             if found != (_FORMAT, _VERSION, SPECIALS):
                 raise ValueError(f"expected {(_FORMAT, _VERSION, SPECIALS)}, got {found}")
-            layout = cls(**content | {"points_per_group": tuple(content.get("points_per_group", ()))})
+            lists = {name: tuple(content.get(name, ())) for name in ("points_per_group", "codes_per_piece")}
+            layout = cls(**content | lists)
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{path} is not a layout this program reads: {error}") from error
         if codec_fingerprint is not None:

@@ -25,6 +25,9 @@ class ModelSettings:
     context: int = field(default=1536, metadata={"help": "Longest sequence, in tokens"})
     attention_dropout: float = field(default=0.0, metadata={"help": "Share of attention weights dropped in training"})
     audio_head: str = field(default="flat", metadata={"help": "flat: a softmax over all codes; pairs: over points"})
+    text_positions: str = field(
+        default="order", metadata={"help": "order: one after the other; durations: where their sound is expected"}
+    )
     tie_embeddings: bool = field(default=True, metadata={"help": "Whether input and output share one table"})
 
     def __post_init__(self):
@@ -34,6 +37,8 @@ class ModelSettings:
             )
         if self.audio_head not in ("flat", "pairs"):
             raise ValueError(f"audio_head must be 'flat' or 'pairs', got {self.audio_head!r}")
+        if self.text_positions not in ("order", "durations"):
+            raise ValueError(f"text_positions must be 'order' or 'durations', got {self.text_positions!r}")
 
 
 def audio_generation_config(layout: Layout, context: int) -> GenerationConfig:

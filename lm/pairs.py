@@ -21,6 +21,8 @@ from transformers.models.llama.modeling_llama import LlamaPreTrainedModel, Llama
 
 from .layout import codes_to_indices, indices_to_codes
 
+LARGEST_CODEBOOK = 65_536  # of which `log_probs` gives all probabilities
+
 
 @strict
 class PairLlamaConfig(LlamaConfig):
@@ -100,11 +102,13 @@ class PairLlamaForCausalLM(LlamaPreTrainedModel):
         attention_mask: Tensor | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
+        position_ids: Tensor | None = None,
     ) -> BaseModelOutputWithPast:
         """States (B, S, D) of ids (B, S); there are no logits, since a codebook may have millions of codes."""
         return self.model(
             inputs_embeds=self.embed(input_ids),
             attention_mask=attention_mask,
+            position_ids=position_ids,
             past_key_values=past_key_values,
             use_cache=use_cache,
         )
@@ -125,6 +129,31 @@ class PairLlamaForCausalLM(LlamaPreTrainedModel):
         first = self._first_row(group) + (group > 0)
         return nn.functional.linear(hidden, rows[first : 1 + self._first_row(group + 1)])
 
+    def log_probs(self, hidden: Tensor) -> Tensor:
+        """Log probabilities (B, num_ids) of all ids after states (B, D), for codebooks of moderate size.
+
+        Those of text and specials but `<eos>` are minus infinity.
+
+        Raises:
+            ValueError: If the codebook is too large; `generate` draws one point after another instead.
+        """
+        if self.config.codebook_size > LARGEST_CODEBOOK:
+            raise ValueError(
+                f"the probabilities of {self.config.codebook_size:,} codes are too many to compute for every token "
+                f"(the limit is {LARGEST_CODEBOOK:,}); use the generate of the model"
+            )
+        joint = self.factor_logits(hidden, []).float().log_softmax(-1)
+        end, joint = joint[:, :1], joint[:, 1:]  # joint: (B, codes of the groups so far), the first varies fastest
+        for group in range(1, len(self.points_per_group)):
+            codes = torch.arange(joint.shape[1], device=hidden.device)
+            earlier = [index.repeat(len(hidden)) for index in codes_to_indices(codes, self.points_per_group[:group])]
+            logits = self.factor_logits(hidden.repeat_interleave(len(codes), 0), earlier).float()
+            next_point = logits.log_softmax(-1).unflatten(0, (len(hidden), len(codes)))
+            joint = (joint.unsqueeze(1) + next_point.transpose(1, 2)).flatten(1)
+        others = joint.new_full((len(hidden), self.config.vocab_size), -torch.inf)
+        others[:, self.config.eos_token_id] = end[:, 0]
+        return torch.cat([others, joint], 1)
+
     @torch.no_grad()
     def generate(
         self,
@@ -135,6 +164,7 @@ class PairLlamaForCausalLM(LlamaPreTrainedModel):
         temperature: float = 1.0,
         top_p: float = 1.0,
         generator: torch.Generator | None = None,
+        position_ids: Tensor | None = None,
     ) -> Tensor:
         """Prompts with what follows them (B, S + n), padded where a row ended before the others.
 
@@ -146,6 +176,7 @@ class PairLlamaForCausalLM(LlamaPreTrainedModel):
             temperature: Divides the logits of every factor.
             top_p: Share of the probability of every factor that is drawn from, the most probable points first.
             generator: Source of randomness.
+            position_ids: Positions (B, S) of the prompts, from `Layout.position_ids`.
 
         Raises:
             ValueError: If prompt and new tokens do not fit the context, or a value is out of range.
@@ -165,12 +196,13 @@ class PairLlamaForCausalLM(LlamaPreTrainedModel):
         cache, new = None, input_ids
         for _ in range(max_new_tokens):
             # Padding shifts the positions of a row, which changes nothing: rotary embeddings see distances alone.
-            output = self(new, mask, cache, use_cache=True)
+            output = self(new, mask, cache, use_cache=True, position_ids=position_ids)
             cache = output.past_key_values
             token = self._next(output.last_hidden_state[:, -1], warpers, generator)
             token = token.masked_fill(ended, config.pad_token_id)
             ended = ended | (token == config.eos_token_id)
             new = token.unsqueeze(1)
+            position_ids = None if position_ids is None else position_ids[:, -1:] + 1
             input_ids = torch.cat([input_ids, new], 1)
             mask = torch.cat([mask, torch.ones_like(new)], 1)
             if ended.all():

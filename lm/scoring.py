@@ -139,6 +139,7 @@ class Scorer(nn.Module):
         if smoothing and neighbours is None:
             raise ValueError("smoothing needs the neighbours of points, which these token shards lack; tokenize again")
         self.model = model
+        self.layout = layout
         self.audio_offset = layout.audio_offset
         self.points_per_group = layout.points_per_group or (layout.codebook_size,)
         self.neighbours = Neighbours(neighbours) if neighbours else None
@@ -177,6 +178,13 @@ class Scorer(nn.Module):
     def _indices(self, targets: Tensor) -> list[Tensor]:
         return codes_to_indices((targets - self.audio_offset).clamp_min(0), self.points_per_group)
 
+    def _places(self, input_ids: Tensor) -> dict[str, Tensor]:
+        """Positions, if they are not the usual ones, with the mask that must go with them."""
+        positions = self.layout.position_ids(input_ids)
+        if positions is None:
+            return {}
+        return {"position_ids": positions, "attention_mask": torch.ones_like(input_ids)}
+
     def _body(self, input_ids: Tensor) -> Tensor:
         """States (B, S, D)."""
         raise NotImplementedError
@@ -197,7 +205,7 @@ class FlatScorer(Scorer):
     """Scores of a stock Llama, whose softmax is over all ids. The best guess is the most probable id."""
 
     def _body(self, input_ids: Tensor) -> Tensor:
-        return self.model.model(input_ids=input_ids, use_cache=False).last_hidden_state
+        return self.model.model(input_ids=input_ids, use_cache=False, **self._places(input_ids)).last_hidden_state
 
     def _nats(self, hidden: Tensor, targets: Tensor, smoothing: float) -> Tensor:
         logits = self.model.lm_head(hidden).float()  # (n, V)
@@ -238,7 +246,7 @@ class PairScorer(Scorer):
     """Scores of pair tokens. The best guess is the most probable point of each group, given those guessed before."""
 
     def _body(self, input_ids: Tensor) -> Tensor:
-        return self.model(input_ids, use_cache=False).last_hidden_state
+        return self.model(input_ids, use_cache=False, **self._places(input_ids)).last_hidden_state
 
     def _nats(self, hidden: Tensor, targets: Tensor, smoothing: float) -> Tensor:
         indices = self._indices(targets)

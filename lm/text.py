@@ -1,4 +1,4 @@
-"""Text for a language model: normalisation to a small alphabet, then pieces of sentencepiece."""
+"""Text for a language model: normalisation to a small alphabet, phones where a dictionary has them, sentencepiece."""
 
 import hashlib
 import io
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .numbers import numbers_to_words
+from .pronunciations import PRONUNCIATIONS_FILE, Pronunciations
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz' .,?!"
 TEXT_FILE = "text.model"
@@ -121,14 +122,16 @@ class TextTokenizer:
 
     Args:
         model: Content of a sentencepiece model file, as `train_text_tokenizer` makes it.
+        pronunciations: Those it was trained with, if any: words in them become phones first.
 
     Raises:
         ImportError: If sentencepiece is missing.
         ValueError: If this is no sentencepiece model.
     """
 
-    def __init__(self, model: bytes):
+    def __init__(self, model: bytes, pronunciations: Pronunciations | None = None):
         self.model = model
+        self.pronunciations = pronunciations
         try:
             self._processor = _sentencepiece().SentencePieceProcessor(model_proto=model)
         except RuntimeError as error:
@@ -136,13 +139,18 @@ class TextTokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> "TextTokenizer":
-        """Read a model file, or `text.model` of a folder."""
+        """Read `text.model` of a folder, with `pronunciations.txt` if that is there, or a model file alone."""
         path = Path(path)
-        return cls((path / TEXT_FILE if path.is_dir() else path).read_bytes())
+        if not path.is_dir():
+            return cls(path.read_bytes())
+        has_pronunciations = (path / PRONUNCIATIONS_FILE).exists()
+        return cls((path / TEXT_FILE).read_bytes(), Pronunciations.load(path) if has_pronunciations else None)
 
     def save(self, folder: str | Path) -> None:
-        """Write `text.model` into a folder."""
+        """Write `text.model` and, if there are pronunciations, `pronunciations.txt` into a folder."""
         (Path(folder) / TEXT_FILE).write_bytes(self.model)
+        if self.pronunciations:
+            self.pronunciations.save(folder)
 
     @property
     def size(self) -> int:
@@ -151,24 +159,38 @@ class TextTokenizer:
 
     @property
     def fingerprint(self) -> str:
-        """Identifies the model file."""
-        return hashlib.sha256(self.model).hexdigest()[:16]
+        """Identifies the model file and the pronunciations."""
+        content = self.model + (self.pronunciations.fingerprint.encode() if self.pronunciations else b"")
+        return hashlib.sha256(content).hexdigest()[:16]
 
-    def encode(self, text: str) -> np.ndarray:
-        """Pieces (n,) int64 of a text of any kind; none if nothing is left after normalisation."""
-        return np.array(self._processor.encode(normalize_text(text)), dtype=np.int64)
+    def encode(self, text: str, spelled_share: float = 0.0, rng: np.random.Generator | None = None) -> np.ndarray:
+        """Pieces (n,) int64 of a text of any kind; none if nothing is left after normalisation.
+
+        Args:
+            text: What is to be read.
+            spelled_share: Of the words with a pronunciation that are given in letters all the same, for training.
+            rng: Chooses them.
+        """
+        text = normalize_text(text)
+        if self.pronunciations:
+            text = self.pronunciations.to_phones(text, spelled_share, rng)
+        return np.array(self._processor.encode(text), dtype=np.int64)
 
     def decode(self, pieces: np.ndarray) -> str:
-        """Normalised text of pieces (n,)."""
-        return self._processor.decode([int(piece) for piece in pieces])
+        """Normalised text of pieces (n,), with words that were read as phones in slashes."""
+        text = self._processor.decode([int(piece) for piece in pieces])
+        return self.pronunciations.to_readable(text) if self.pronunciations else text
 
 
-def train_text_tokenizer(texts: Iterable[str], size: int) -> TextTokenizer:
+def train_text_tokenizer(
+    texts: Iterable[str], size: int, pronunciations: Pronunciations | None = None
+) -> TextTokenizer:
     """Fit a text tokenizer to texts; every letter of the alphabet gets a piece, so that no text is unknown to it.
 
     Args:
         texts: Of any kind; they are normalised.
         size: Number of pieces, at most; less if the texts do not give that many.
+        pronunciations: Words to be read as phones; every phone gets a piece too.
 
     Raises:
         ImportError: If sentencepiece is missing.
@@ -177,15 +199,21 @@ def train_text_tokenizer(texts: Iterable[str], size: int) -> TextTokenizer:
     sentences = [sentence for sentence in map(normalize_text, texts) if sentence]
     if not sentences:
         raise ValueError("no text to train on: nothing is left after normalisation")
-    if size < len(ALPHABET) + 1:
-        raise ValueError(f"size must be at least {len(ALPHABET) + 1}, the alphabet and 'unknown', got {size}")
+    alphabet = ALPHABET
+    if pronunciations:
+        sentences = [pronunciations.to_phones(sentence) for sentence in sentences]
+        alphabet += pronunciations.alphabet
+    if size < len(alphabet) + 1:
+        raise ValueError(
+            f"size must be at least {len(alphabet) + 1}, one piece per letter and phone and 'unknown', got {size}"
+        )
     out = io.BytesIO()
     _sentencepiece().SentencePieceTrainer.train(
         sentence_iterator=iter(sentences),
         model_writer=out,
         vocab_size=size,
         hard_vocab_limit=False,
-        required_chars=ALPHABET.replace(" ", ""),
+        required_chars=alphabet.replace(" ", ""),
         character_coverage=1.0,
         normalization_rule_name="identity",
         unk_id=0,
@@ -195,7 +223,7 @@ def train_text_tokenizer(texts: Iterable[str], size: int) -> TextTokenizer:
         num_threads=1,
         minloglevel=2,
     )
-    return TextTokenizer(out.getvalue())
+    return TextTokenizer(out.getvalue(), pronunciations)
 
 
 def _sentencepiece():

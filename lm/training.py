@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,10 @@ class TrainConfig:
     output: str = field(metadata={"help": "Folder of the run: log, checkpoints, weights"})
     validation_data: list[str] = field(default_factory=list, metadata={"help": "Like data; held out"})
     text_model: str = field(default="", metadata={"help": "Text tokenizer; empty for a model of speech alone"})
+    speech_data: list[str] = field(default_factory=list, metadata={"help": "Like data; texts are not shown"})
+    spelled_share: float = field(
+        default=0.05, metadata={"help": "Of the words with a pronunciation that are shown in letters"}
+    )
     speech_only_share: float = field(default=0.1, metadata={"help": "Of recordings with text shown without it"})
     steps: int = field(default=20_000, metadata={"help": "Optimizer steps in all"})
     max_minutes: float = field(default=math.inf, metadata={"help": "Stop, resumable, after that many minutes"})
@@ -110,11 +114,17 @@ class LanguageModelTrainer:
         text = TextTokenizer.load(config.text_model) if config.text_model else None
         first_shard = expand_shards(config.data)[0]
         layout = shard_layout(first_shard, text)
-        if (self.output / LAYOUT_FILE).exists() and Layout.load(self.output, layout.codec_fingerprint) != layout:
-            raise ValueError(f"{self.output} holds a run with another vocabulary; choose another output")
+        corpus = TokenCorpus(config.data, layout, text, config.speech_data, config.spelled_share, config.seed)
+        if settings.text_positions == "durations":
+            layout = replace(layout, codes_per_piece=corpus.codes_per_piece())
+        if (self.output / LAYOUT_FILE).exists():
+            found = Layout.load(self.output, layout.codec_fingerprint)
+            if found != layout:
+                raise ValueError(f"{self.output} holds a run with another vocabulary; choose another output")
+            layout = found  # with the positions of its first start
         self.language_model = LanguageModel(make_language_model(settings, layout), layout, text)
         self.batches = TrainingBatches(
-            TokenCorpus(config.data, layout, text),
+            corpus,
             settings.context,
             config.tokens_per_batch,
             config.speech_only_share,

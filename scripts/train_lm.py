@@ -1,7 +1,7 @@
 """Train a language model on tokens, or go on training one; resumes from the newest checkpoint in the output folder.
 
     accelerate launch scripts/train_lm.py --data 'tokens/*-train-*.parquet' \
-        --validation_data 'tokens/*-validation-*.parquet' --text_model runs/text.model --output runs/lm
+        --validation_data 'tokens/*-validation-*.parquet' --text_model runs/text --output runs/lm
 
 See --help for all settings. The weights in output/weights are a stock Llama, with layout.json and text.model.
 """

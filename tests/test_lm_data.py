@@ -131,6 +131,28 @@ def test_a_source_named_twice_counts_twice_and_an_empty_one_is_an_error(tmp_path
         expand_shards([str(tmp_path / "*.wav")])
 
 
+def test_texts_of_speech_sources_are_not_shown(tmp_path, layout, text):
+    with_text, without = (str(write_shard(tmp_path / name, [[1], [2, 3]])) for name in ("a.parquet", "b.parquet"))
+    corpus = TokenCorpus([with_text], layout, text, [without])
+    assert corpus.num_codes.tolist() == [1, 2, 1, 2]
+    assert corpus.num_pieces.tolist() == [len(text.encode("hello there"))] * 2 + [0, 0]
+
+
+def test_durations_of_pieces_are_found(tmp_path, layout, text):
+    rng = np.random.default_rng(0)
+    true = rng.uniform(2, 9, text.size)
+    texts = ["".join(rng.choice(list("abcdefghij "), 60)) for _ in range(300)]
+    codes = [[1] * round(true[text.encode(sentence)].sum()) for sentence in texts]
+    corpus = TokenCorpus([str(write_shard(tmp_path / "a.parquet", codes, texts))], layout, text)
+    fitted = np.array(corpus.codes_per_piece())
+    times_seen = np.bincount(np.concatenate([text.encode(sentence) for sentence in texts]), minlength=text.size)
+    assert (times_seen > 200).sum() > 8
+    assert np.abs(fitted - true)[times_seen > 200].max() < 0.5
+    assert np.ptp(fitted[times_seen == 0]) < 0.01  # the mean
+    with pytest.raises(ValueError, match="need recordings with text"):
+        TokenCorpus([str(write_shard(tmp_path / "b.parquet", [[1]], [""]))], layout, text).codes_per_piece()
+
+
 def test_only_codes_and_the_end_are_scored():
     input_ids, targets = collate([np.array([BOS, 7, 8, AUDIO, 20, 21, EOS]), np.array([BOS, AUDIO, 22, EOS])])
     assert input_ids.tolist() == [[BOS, 7, 8, AUDIO, 20, 21], [BOS, AUDIO, 22, 0, 0, 0]]

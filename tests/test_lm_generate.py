@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from test_lm_data import CODES
+from test_lm_data import CODES, GROUPS
 from test_lm_training import TINY
 from transformers import LlamaForCausalLM
 
@@ -28,17 +28,29 @@ GREEDY = GenerationSettings(temperature=0.0, max_codes=12)
 TEXTS = ["hello there, general", "you are a bold one"]
 
 
-@pytest.fixture(scope="module")
-def language_model() -> LanguageModel:
+def make_model(head: str = "flat", has_durations: bool = False) -> LanguageModel:
     """A tiny model with text, with weights large enough to tell tokens apart."""
     torch.manual_seed(0)
     text = train_text_tokenizer(TEXTS * 10, 40)
-    layout = Layout(CODES, 24000, "codec-a", text.size, text.fingerprint)
-    model = make_language_model(ModelSettings(**TINY), layout).eval()
+    durations = tuple(np.linspace(0.5, 4.0, text.size)) if has_durations else ()
+    layout = Layout(CODES, 24000, "codec-a", text.size, text.fingerprint, GROUPS, durations)
+    model = make_language_model(ModelSettings(**TINY, audio_head=head), layout).eval()
     for weight in model.parameters():
         if weight.ndim == 2:
             torch.nn.init.normal_(weight, std=0.3)
     return LanguageModel(model, layout, text)
+
+
+@pytest.fixture(scope="module")
+def language_model() -> LanguageModel:
+    """A stock Llama."""
+    return make_model()
+
+
+@pytest.fixture(scope="module", params=[("flat", False), ("flat", True), ("pairs", False), ("pairs", True)])
+def any_model(request) -> LanguageModel:
+    """Both heads, with both ways to place text."""
+    return make_model(*request.param)
 
 
 def prompts(language_model: LanguageModel) -> list[np.ndarray]:
@@ -73,11 +85,16 @@ def test_prompts_are_laid_out_as_in_training(language_model):
     assert make_prompt(language_model, codes=np.array([1])).tolist() == [BOS, AUDIO, layout.audio_offset + 1]
 
 
-def test_greedy_codes_are_those_of_transformers(language_model, tmp_path):
+@pytest.mark.parametrize("has_durations", [False, True])
+def test_greedy_codes_are_those_of_transformers(has_durations, tmp_path):
+    language_model = make_model("flat", has_durations)
     language_model.save(tmp_path)
     stock = LlamaForCausalLM.from_pretrained(tmp_path).eval()
     for prompt in prompts(language_model):
-        ids = stock.generate(torch.from_numpy(prompt)[None], max_new_tokens=12)[0, len(prompt) :]
+        ids = torch.from_numpy(prompt)[None]
+        positions = language_model.layout.position_ids(ids)
+        placed = {} if positions is None else {"position_ids": positions}
+        ids = stock.generate(ids, max_new_tokens=12, **placed)[0, len(prompt) :]
         (ours,) = generate_codes(language_model, [prompt], GREEDY)
         assert ours.codes.tolist() == language_model.layout.ids_to_codes(ids[ids != EOS]).tolist()
 
@@ -93,15 +110,33 @@ def test_a_stock_llama_generates_audio_alone_and_stops_at_the_context(language_m
     language_model.layout.ids_to_codes(new[new != EOS])  # raises for anything else
 
 
-def test_cached_scores_are_those_without_a_cache(language_model):
-    for prompt in prompts(language_model):
-        (generated,) = generate_codes(language_model, [prompt], GREEDY)
-        ids = np.concatenate([prompt, language_model.layout.codes_to_ids(generated.codes)])
-        with torch.no_grad():
-            scores = language_model.model(torch.from_numpy(ids)[None], use_cache=False).logits[0]
-        scores[:, : language_model.layout.audio_offset] = -torch.inf
-        expected = scores[len(prompt) - 1 : -1].argmax(-1) - language_model.layout.audio_offset
-        assert generated.codes.tolist() == expected.tolist()
+@torch.no_grad()
+def test_cached_scores_are_those_without_a_cache(any_model):
+    model, layout = any_model.model, any_model.layout
+    for prompt in prompts(any_model):
+        (generated,) = generate_codes(any_model, [prompt], GREEDY)
+        ids = torch.from_numpy(np.concatenate([prompt, layout.codes_to_ids(generated.codes)]))[None]
+        mask = torch.ones_like(ids)  # without it, transformers takes positions that start again for packed sequences
+        output = model(ids, mask, position_ids=layout.position_ids(ids), use_cache=False)
+        scores = output.logits[0] if "logits" in output else model.log_probs(output.last_hidden_state[0])
+        scores[:, : layout.audio_offset] = -torch.inf
+        expected = scores[len(prompt) - 1 : -1].argmax(-1) - layout.audio_offset
+        assert len(generated.codes) and generated.codes.tolist() == expected.tolist()
+
+
+@torch.no_grad()
+def test_the_loop_of_pair_models_places_text_too():
+    language_model = make_model("pairs", True)
+    (prompt,) = prompts(language_model)[:1]
+    ids = torch.from_numpy(prompt)[None]
+    positions = language_model.layout.position_ids(ids)
+    greedy = language_model.model.generate(ids, max_new_tokens=12, do_sample=False, position_ids=positions)
+    positions = language_model.layout.position_ids(greedy)
+    whole = language_model.model(greedy, torch.ones_like(greedy), position_ids=positions).last_hidden_state[0]
+    first = language_model.model.factor_logits(whole[len(prompt) - 1 : -1], []).argmax(-1)
+    new = greedy[0, len(prompt) :]
+    points = torch.where(new == EOS, -1, (new - language_model.layout.audio_offset) % GROUPS[0])
+    assert (first - 1).tolist() == points.tolist()
 
 
 def test_the_cache_grows_without_losing_anything(language_model):
@@ -116,12 +151,12 @@ def test_the_cache_grows_without_losing_anything(language_model):
 
 
 @pytest.mark.parametrize("settings", [GREEDY, GenerationSettings(max_codes=12, repetition_penalty=0.3, seed=5)])
-def test_a_row_of_a_batch_is_what_comes_alone(language_model, settings):
-    rows = prompts(language_model)
-    together = generate_codes(language_model, rows, settings)
+def test_a_row_of_a_batch_is_what_comes_alone(any_model, settings):
+    rows = prompts(any_model)
+    together = generate_codes(any_model, rows, settings)
     for number, (prompt, row) in enumerate(zip(rows, together, strict=True)):
         alone = dataclasses.replace(settings, seed=settings.seed + number)
-        (expected,) = generate_codes(language_model, [prompt], alone)
+        (expected,) = generate_codes(any_model, [prompt], alone)
         assert row.codes.tolist() == expected.codes.tolist() and row.reason == expected.reason
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import lm
-from lm.layout import AUDIO, BOS, LAYOUT_FILE, SPECIALS, Layout, codes_to_indices, indices_to_codes
+from lm.layout import AUDIO, BOS, LAYOUT_FILE, PAD, SPECIALS, Layout, codes_to_indices, indices_to_codes
 from q2d2_tokenizer.quantizers import Lattices
 
 FILES = sorted(Path(lm.__file__).parent.glob("*.py"))
@@ -98,6 +98,20 @@ def test_codes_are_numbers_of_mixed_radix_as_those_of_the_quantizer(make):
     assert (indices_to_codes(indices, groups) == codes).all()
     expected = lattices.codes_to_indices(torch.as_tensor(codes))
     assert torch.equal(torch.stack([torch.as_tensor(index) for index in indices], -1), expected)
+
+
+def test_text_lies_where_its_sound_is_expected(layout, tmp_path):
+    spread = replace(layout, codes_per_piece=(0.0, 2.5, 4.0, 1.0, 1.0, 1.0, 1.0))
+    assert layout.position_ids(torch.tensor([[BOS, AUDIO]])) is None
+    first, stop = spread.text_offset, spread.audio_offset
+    ids = [PAD, PAD, BOS, first + 1, first + 2, first + 1, AUDIO, stop, stop + 3, stop]
+    positions = spread.position_ids(torch.tensor([ids, [PAD] * 6 + [BOS, AUDIO, stop, stop]]))
+    assert positions.tolist() == [[0, 0, 0, 0, 2, 6, 0, 1, 2, 3], [0, 0, 0, 0, 0, 0, 0, 0, 1, 2]]
+    spread.save(tmp_path)
+    assert Layout.load(tmp_path).codes_per_piece == spread.codes_per_piece
+    for wrong in ((1.0,), (-1.0,) * 7):
+        with pytest.raises(ValueError, match="codes_per_piece must be 7 values of at least 0"):
+            replace(layout, codes_per_piece=wrong)
 
 
 def test_text_size_and_fingerprint_go_together():

@@ -38,6 +38,20 @@ def test_a_later_index_depends_on_the_earlier_one():
     assert (given_first[:, 0] - given_first[:, 1]).abs().max() > 0.05
 
 
+@torch.no_grad()
+def test_probabilities_of_all_codes_at_once_are_the_chain():
+    scorer = tiny_scorer("pairs")
+    ids = torch.tensor([[BOS, AUDIO, 9, 40], [BOS, AUDIO, 7, 7]])
+    at_once = scorer.model.log_probs(scorer.model(ids).last_hidden_state[:, -1]).exp()
+    for row, context in zip(at_once, ids.tolist(), strict=True):
+        expected = all_probabilities(scorer, context)
+        assert torch.allclose(row[[EOS, *range(OFFSET, OFFSET + CODES)]], expected, atol=1e-6)
+        assert row[[BOS, AUDIO, PAD]].sum() == 0
+    scorer.model.config.points_per_group = (85, 85, 145)
+    with pytest.raises(ValueError, match="1,047,625 codes are too many"):
+        scorer.model.log_probs(torch.zeros(1, scorer.model.config.hidden_size))
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_million_codes_take_a_few_hundred_rows(tied):
     layout = Layout(145 * 85 * 85, 24000, "codec-a", points_per_group=(145, 85, 85))

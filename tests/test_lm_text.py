@@ -10,6 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from lm.numbers import cardinal, ordinal, year
+from lm.pronunciations import Pronunciations
 from lm.text import ALPHABET, TextTokenizer, normalize_text, split_text, train_text_tokenizer
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "train_text_tokenizer.py"
@@ -18,6 +19,12 @@ SENTENCES = [
     "It was the best of times, it was the worst of times!",
     "How are you, my friend? I am well.",
 ] * 5
+DICTIONARY = """# words
+the DH AH0
+the(2) DH IY0
+worst W ER1 S T  # an adjective
+it's IH1 T S
+"""
 
 
 @pytest.mark.parametrize(
@@ -88,12 +95,36 @@ def test_bad_training_data_and_files():
 def test_script_writes_the_same_model_every_time(tmp_path, capsys):
     main = runpy.run_path(str(SCRIPT))["main"]
     pyarrow.parquet.write_table(pyarrow.table({"text": [*SENTENCES, "", None]}), tmp_path / "a.parquet")
-    for name in ("one.model", "two.model"):
-        main(["--data", str(tmp_path), "--output", str(tmp_path / "out" / name), "--size", "60"])
-    one, two = (TextTokenizer.load(tmp_path / "out" / name) for name in ("one.model", "two.model"))
+    (tmp_path / "dictionary").write_text(DICTIONARY)
+    options = ["--data", str(tmp_path), "--size", "60", "--pronunciations", str(tmp_path / "dictionary")]
+    for name in ("one", "two"):
+        main([*options, "--output", str(tmp_path / "out" / name)])
+    one, two = (TextTokenizer.load(tmp_path / "out" / name) for name in ("one", "two"))
     assert one.fingerprint == two.fingerprint and one.fingerprint in capsys.readouterr().out
     one.save(tmp_path)
-    assert TextTokenizer.load(tmp_path).fingerprint == one.fingerprint
+    again = TextTokenizer.load(tmp_path)
+    assert again.fingerprint == one.fingerprint != TextTokenizer.load(tmp_path / "text.model").fingerprint
+    assert again.encode("the worst dog").tolist() == one.encode("the worst dog").tolist()
+
+
+def test_known_words_are_read_as_phones_and_others_in_letters():
+    pronunciations = Pronunciations(DICTIONARY)
+    assert pronunciations.phones == ["AH0", "DH", "ER1", "IH1", "S", "T", "W"] and len(pronunciations) == 3
+    tokenizer = train_text_tokenizer(SENTENCES, 60, pronunciations)
+    pieces = tokenizer.encode("The worst dog, isn't it's?")
+    assert tokenizer.decode(pieces) == "/DH AH0/ /W ER1 S T/ dog, isn't /IH1 T S/?"
+    assert 0 not in tokenizer.encode("the worst zebra's quiz.")  # nothing is unknown
+    text = "the worst " * 200
+    spelled = tokenizer.decode(tokenizer.encode(text, 0.3, np.random.default_rng(0)))
+    assert 80 < spelled.count("the") + spelled.count("worst") < 160
+
+
+@pytest.mark.parametrize("content", ["", "# nothing", "hello"])
+def test_dictionaries_that_hold_nothing_are_refused(content):
+    with pytest.raises(ValueError, match="no word|no phones"):
+        Pronunciations(content)
+    with pytest.raises(ValueError, match="size must be at least 40"):
+        train_text_tokenizer(SENTENCES, 39, Pronunciations(DICTIONARY))
 
 
 def test_long_texts_are_split_at_sentences_then_commas_then_words():

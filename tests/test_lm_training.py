@@ -13,7 +13,7 @@ from test_lm_data import CODES, GROUPS, NEIGHBOURS, write_shard
 from transformers import LlamaForCausalLM
 
 from lm.data import collate
-from lm.layout import BOS, EOS, PAD, Layout
+from lm.layout import AUDIO, BOS, EOS, PAD, Layout
 from lm.model import IGNORED, LanguageModel, ModelSettings, make_language_model
 from lm.scoring import Scorer, make_scorer
 from lm.text import train_text_tokenizer
@@ -53,10 +53,13 @@ def settings(shards) -> dict:
     }
 
 
-def make_trainer(settings: dict, output: Path, head: str = "flat", **changes) -> LanguageModelTrainer:
+def make_trainer(
+    settings: dict, output: Path, head: str = "flat", positions: str = "order", **changes
+) -> LanguageModelTrainer:
     """A trainer of a tiny model with dropout, so that the random numbers count too."""
     config = TrainConfig(**(settings | {"output": str(output)} | changes))
-    return LanguageModelTrainer(config, ModelSettings(**TINY, attention_dropout=0.1, audio_head=head))
+    model = ModelSettings(**TINY, attention_dropout=0.1, audio_head=head, text_positions=positions)
+    return LanguageModelTrainer(config, model)
 
 
 def tiny_scorer(head: str = "flat", **settings) -> Scorer:
@@ -68,6 +71,19 @@ def tiny_scorer(head: str = "flat", **settings) -> Scorer:
         if weight.ndim == 2:
             torch.nn.init.normal_(weight, std=0.3)
     return make_scorer(model, layout, NEIGHBOURS).eval()
+
+
+@pytest.mark.parametrize("head", ["flat", "pairs"])
+def test_audio_sees_text_that_lies_where_its_sound_is_expected(head):
+    layout = Layout(CODES, 24000, "codec-a", 9, "text-a", GROUPS, codes_per_piece=(2.0,) * 9)
+    torch.manual_seed(0)
+    scorer = make_scorer(make_language_model(ModelSettings(**TINY, audio_head=head), layout), layout)
+    codes = torch.arange(20) + layout.audio_offset
+    one, two = (torch.cat([torch.tensor([BOS, piece, 6, 7, AUDIO]), codes])[None] for piece in (4, 5))
+    targets = torch.full_like(one, IGNORED)
+    targets[0, -1] = layout.audio_offset
+    with torch.no_grad():
+        assert scorer(one, targets).item() != scorer(two, targets).item()
 
 
 both_heads = pytest.mark.parametrize("head", ["flat", "pairs"])
@@ -243,6 +259,15 @@ def test_a_run_of_another_vocabulary_is_not_continued(settings, shards, tmp_path
         make_trainer(settings, tmp_path / "run", data=[str(other)])
 
 
+def test_a_run_keeps_the_durations_it_began_with(settings, shards, tmp_path):
+    make_trainer(settings, tmp_path / "run", positions="durations", max_minutes=0.0).run()
+    other = write_shard(shards / "other.parquet", [[1] * 90] * 5, ["hello there"] * 5)
+    changed = make_trainer(settings, tmp_path / "run", positions="durations", data=[str(other)])
+    found = Layout.load(tmp_path / "run").codes_per_piece
+    assert changed.language_model.layout.codes_per_piece == found != ()
+    assert changed.scorer.layout.codes_per_piece == found
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(settings, tmp_path):
     trainer = make_trainer(settings, tmp_path / "run")
     with torch.no_grad():
@@ -268,6 +293,8 @@ def test_wrong_settings_are_refused(wrong):
         ModelSettings(hidden_size=10, num_heads=3)
     with pytest.raises(ValueError, match="audio_head"):
         ModelSettings(audio_head="round")
+    with pytest.raises(ValueError, match="text_positions"):
+        ModelSettings(text_positions="round")
 
 
 def test_the_script_trains(settings, tmp_path):

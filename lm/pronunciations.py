@@ -1,0 +1,90 @@
+"""Pronunciations of words: a text tokenizer that has them reads phones where it knows a word, and letters where not.
+
+The format is that of the CMU Pronouncing Dictionary: a line per word, `word PHONE PHONE ...`, `#` before comments,
+`word(2)` for further pronunciations, which are left out. Any set of phones will do.
+"""
+
+import hashlib
+import re
+from pathlib import Path
+
+import numpy as np
+
+PRONUNCIATIONS_FILE = "pronunciations.txt"
+_WORD = re.compile(r"[a-z][a-z']*")
+_FIRST = 0xE000  # the private use area of Unicode: one character per phone, which no text has
+
+
+class Pronunciations:
+    """Phones of words.
+
+    Args:
+        content: Of a dictionary file.
+
+    Raises:
+        ValueError: If it holds no word, or a word without phones.
+    """
+
+    def __init__(self, content: str):
+        self._phones_of: dict[str, list[str]] = {}
+        for number, line in enumerate(content.splitlines(), start=1):
+            word, *phones = line.split("#", 1)[0].split() or [""]
+            if not word:
+                continue
+            if not phones:
+                raise ValueError(f"line {number} of the pronunciations has no phones: {line[:40]!r}")
+            if not word.endswith(")"):
+                self._phones_of.setdefault(word.lower(), phones)
+        if not self._phones_of:
+            raise ValueError("the pronunciations hold no word; expected lines like 'hello HH AH0 L OW1'")
+        self.phones = sorted({phone for phones in self._phones_of.values() for phone in phones})
+        symbols = {phone: chr(_FIRST + number) for number, phone in enumerate(self.phones)}
+        self.alphabet = "".join(symbols.values())
+        self._spelling = {word: "".join(map(symbols.get, phones)) for word, phones in self._phones_of.items()}
+
+    def __len__(self) -> int:
+        return len(self._phones_of)
+
+    def __contains__(self, word: str) -> bool:
+        return word in self._phones_of
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Pronunciations":
+        """Read a dictionary file, or `pronunciations.txt` of a folder."""
+        path = Path(path)
+        return cls((path / PRONUNCIATIONS_FILE if path.is_dir() else path).read_text("utf-8"))
+
+    def save(self, folder: str | Path) -> None:
+        """Write `pronunciations.txt` into a folder."""
+        (Path(folder) / PRONUNCIATIONS_FILE).write_text(self._content(), "utf-8")
+
+    def _content(self) -> str:
+        return "".join(f"{word} {' '.join(phones)}\n" for word, phones in sorted(self._phones_of.items()))
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies words and phones."""
+        return hashlib.sha256(self._content().encode()).hexdigest()[:16]
+
+    def to_phones(self, text: str, spelled_share: float = 0.0, rng: np.random.Generator | None = None) -> str:
+        """Normalised text with one private character per phone in the place of the words that are known.
+
+        Args:
+            text: As `normalize_text` gives it.
+            spelled_share: Of the known words that stay in letters, so that a model learns to read those too.
+            rng: Chooses them.
+        """
+
+        def spelling(match: re.Match) -> str:
+            """Of one word."""
+            if spelled_share and rng.random() < spelled_share:
+                return match[0]
+            return self._spelling.get(match[0], match[0])
+
+        return _WORD.sub(spelling, text)
+
+    def to_readable(self, text: str) -> str:
+        """Text with the private characters of `to_phones` as phones between slashes."""
+        names = {character: phone for character, phone in zip(self.alphabet, self.phones, strict=True)}
+        run = re.compile(f"[{self.alphabet[0]}-{self.alphabet[-1]}]+")
+        return run.sub(lambda match: f"/{' '.join(map(names.get, match[0]))}/", text)
