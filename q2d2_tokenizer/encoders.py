@@ -16,6 +16,7 @@ from .layers import ConvNeXtBackbone, Float32Buffers, FramePart, Stage, exact_dt
 from .registry import Registry
 
 ENCODERS = Registry("encoder")
+_FRAMES_AT_ONCE = 96  # of the spectrum: they stay in the cache of a CPU
 
 
 @ENCODERS.register("stft")
@@ -68,11 +69,16 @@ class StftEncoder(Float32Buffers, FramePart):
         training = torch.is_grad_enabled()
         wide, narrow = exact_dtype(audio.device), self.backbone.norm.weight.dtype
         windows = frame_signal(audio.flatten(1), self.n_fft, self.hop_length)  # (B, T, n_fft)
-        windows = windows.to(torch.float32 if training else wide) * self.window
+        window = self.window.to(torch.float32 if training else wide)
+        frames_at_once = _FRAMES_AT_ONCE if audio.device.type == "cpu" else windows.shape[1]
+        mel = torch.cat([self._mel(part * window) for part in windows.split(frames_at_once, dim=1)], dim=1)
+        return mel.to(narrow if training else wide).clamp_min(1e-5).log()
+
+    def _mel(self, windows: Tensor) -> Tensor:
+        """Magnitudes (B, T, n_mels) of windowed frames (B, T, n_fft)."""
         squares = torch.view_as_real(torch.fft.rfft(windows)).to(self.mel_filters.dtype).square()
         magnitude = (squares[..., 0] + squares[..., 1]).sqrt()  # many times as fast as abs() on a CPU
-        mel = magnitude @ self.mel_filters  # (B, T, n_mels)
-        return mel.to(narrow if training else wide).clamp_min(1e-5).log()
+        return magnitude @ self.mel_filters
 
 
 class SeanetResidual(nn.Module):

@@ -78,11 +78,10 @@ class Lattices(nn.Module):
             indices: Group indices (..., P) of their nearest points.
             margin: Half the edge of the box, in lattice units.
         """
-        inside = torch.ones_like(indices[..., 0], dtype=torch.bool)
-        for corner in itertools.product((-margin, margin), repeat=self.group_size):
-            offset = torch.tensor(corner, device=vectors.device).repeat(len(self.points_per_group))  # (d,)
-            inside &= (self.nearest(vectors.float() + offset)[1] == indices).all(-1)
-        return inside
+        corners = list(itertools.product((-margin, margin), repeat=self.group_size))
+        offsets = torch.tensor(corners, device=vectors.device).repeat(1, len(self.points_per_group))  # (2**g, d)
+        moved = vectors.float().unsqueeze(-2) + offsets  # (..., 2**g, d)
+        return (self.nearest(moved)[1] == indices.unsqueeze(-2)).flatten(-2).all(-1)
 
     def indices_to_points(self, indices: Tensor) -> Tensor:
         """Lattice points (..., d) of group indices (..., P)."""
