@@ -4,6 +4,7 @@ import copy
 from pathlib import Path
 
 import torch
+from transformers import LlamaForCausalLM
 
 from .model import LanguageModel, audio_generation_config
 
@@ -29,7 +30,7 @@ def export_checkpoint(language_model: LanguageModel, folder: str | Path) -> int:
     Weights are rounded to float16 on disk; they are float32 when loaded, as the config says.
 
     Args:
-        language_model: A stock Llama.
+        language_model: With a flat head, it gets the generation config that `generate` of transformers needs.
         folder: Where to write; made if absent.
 
     Raises:
@@ -37,8 +38,9 @@ def export_checkpoint(language_model: LanguageModel, folder: str | Path) -> int:
     """
     folder = Path(folder)
     rounded = copy.deepcopy(language_model.model).cpu().float()
-    context = rounded.config.max_position_embeddings
-    rounded.generation_config = audio_generation_config(language_model.layout, context)
+    if isinstance(rounded, LlamaForCausalLM):
+        context = rounded.config.max_position_embeddings
+        rounded.generation_config = audio_generation_config(language_model.layout, context)
     halves = {name: weight.data.half() for name, weight in rounded.named_parameters()}  # tied ones once
     for name, weight in halves.items():
         if not torch.isfinite(weight).all():
