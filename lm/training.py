@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from .data import TokenCorpus, TrainingBatches, expand_shards, shard_layout, shard_neighbours, validation_batches
 from .layout import LAYOUT_FILE, Layout
 from .model import LanguageModel, ModelSettings, make_language_model
+from .reading import add_reading_heads
 from .scoring import Totals, make_scorer
 from .text import TextTokenizer
 
@@ -32,6 +33,9 @@ class TrainConfig:
     speech_data: list[str] = field(default_factory=list, metadata={"help": "Like data; texts are not shown"})
     spelled_share: float = field(
         default=0.05, metadata={"help": "Of the words with a pronunciation that are shown in letters"}
+    )
+    reading_layers: list[int] = field(
+        default_factory=list, metadata={"help": "Whose first heads begin by attending to the text due; see lm.reading"}
     )
     speech_only_share: float = field(default=0.1, metadata={"help": "Of recordings with text shown without it"})
     steps: int = field(default=20_000, metadata={"help": "Optimizer steps in all"})
@@ -130,6 +134,9 @@ class LanguageModelTrainer:
             config.speech_only_share,
             config.seed,
         )
+        if config.reading_layers:
+            ids = self.batches.batch(0).input_ids  # the same for all processes
+            add_reading_heads(self.language_model.model, layout, ids, tuple(config.reading_layers))
         self.validation = TokenCorpus(config.validation_data, layout, text) if config.validation_data else None
         self.progress = Progress()
         neighbours = shard_neighbours(first_shard)
