@@ -19,13 +19,14 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .alignment import align, expected_durations, mean_durations
 from .layout import AUDIO, BOS, EOS, PAD, Layout
 from .model import IGNORED
 from .text import TextTokenizer
 
 _CODEC_KEYS = ("codec_fingerprint", "codebook_size", "sampling_rate")
 _COLUMNS = ["codes", "num_samples"]
-_TIMES_SEEN = 20.0  # that often, a piece must be seen to be half of its own duration
+_NO_PLACES = np.empty(0, np.int64)
 
 
 def expand_shards(sources: list[str]) -> list[Path]:
@@ -121,6 +122,7 @@ class TokenCorpus:
                 pieces.append(layout.pieces_to_ids(found).astype(np.int32))
         self._codes, self.num_codes = codes, np.array([len(row) for row in codes])
         self._pieces, self.num_pieces = pieces, np.array([len(row) for row in pieces])
+        self._middles: list[np.ndarray] | None = None
         if not codes:
             raise ValueError(f"no recordings in {sources}")
 
@@ -132,22 +134,31 @@ class TokenCorpus:
         """Measured rate of the codes."""
         return float(self.num_codes.sum()) / self.seconds
 
-    def codes_per_piece(self) -> tuple[float, ...]:
-        """Expected codes of every text piece: a least-squares fit to the recordings with text, kept near their mean.
+    def place_text(self, text: TextTokenizer | None) -> tuple[float, ...]:
+        """Find where the text of each recording lies, for `positions`; returns the mean codes of every text piece.
 
         Raises:
-            ValueError: If no recording has text.
+            ValueError: If no recording has text, or the layout does not know the groups of codes.
         """
         found = np.flatnonzero(self.num_pieces)
-        if not len(found):
-            raise ValueError("the durations of text pieces need recordings with text")
-        first, size = self.layout.text_offset, self.layout.text_size
-        counts = np.stack([np.bincount(self._pieces[i] - first, minlength=size) for i in found]).astype(np.float64)
-        mean = self.num_codes[found].sum() / self.num_pieces[found].sum()
-        rest = self.num_codes[found] - mean * self.num_pieces[found]
-        pull = _TIMES_SEEN * np.eye(size)
-        fitted = mean + np.linalg.solve(counts.T @ counts + pull, counts.T @ rest)
-        return tuple(np.maximum(fitted, 0.0).round(3).tolist())
+        if text is None or not len(found) or not self.layout.points_per_group:
+            raise ValueError("to place text takes recordings with text, and shards with points_per_group")
+        codes = [self._codes[i].astype(np.int64) - self.layout.audio_offset for i in found]
+        pieces = [self._pieces[i].astype(np.int64) - self.layout.text_offset for i in found]
+        known = self.layout.codes_per_piece
+        expected = np.array(known) if known else expected_durations(codes, pieces, self.layout.text_size)
+        starts = align(codes, pieces, self.layout.points_per_group, expected, text.may_be_silent)
+        self._middles = [_NO_PLACES] * len(self)
+        for i, row in zip(found, starts, strict=True):
+            self._middles[i] = (row[:-1] + row[1:]) // 2
+        return tuple(mean_durations(starts, pieces, expected).round(3).tolist())
+
+    def positions(self, index: int, window: "Window") -> np.ndarray | None:
+        """Positions (S,) int64 of `sequence`, as `Layout.position_ids` with the true places; None without them."""
+        if self._middles is None:
+            return None
+        text = self._middles[index] if window.with_text else _NO_PLACES
+        return np.concatenate([[0], text, np.arange(1 + window.num_codes + window.ends)])
 
     def sequence(self, index: int, window: "Window") -> np.ndarray:
         """Ids (S,) int64 of one recording as a window shows it."""
@@ -246,12 +257,14 @@ class Batch:
         targets: (B, S) int64, the next token where it is a code or `<eos>`, else `IGNORED`.
         num_scored: Targets of the step over all processes.
         num_codes: Audio codes of the step over all processes.
+        position_ids: (B, S) int64; None for those of the layout.
     """
 
     input_ids: Tensor
     targets: Tensor
     num_scored: int
     num_codes: int
+    position_ids: Tensor | None = None
 
 
 def collate(sequences: list[np.ndarray]) -> tuple[Tensor, Tensor]:
@@ -341,10 +354,19 @@ def make_batch(corpus: TokenCorpus, windows: Windows, indices: np.ndarray, proce
     """The part of one process in a batch of recordings; every `processes`-th of them."""
     own = indices[process::processes]
     # A process without a share computes something that is not scored: all processes must take part in the step.
-    input_ids, targets = collate([corpus.sequence(i, windows[i]) for i in (own if len(own) else indices[:1])])
+    shown = own if len(own) else indices[:1]
+    input_ids, targets = collate([corpus.sequence(i, windows[i]) for i in shown])
     if not len(own):
         targets.fill_(IGNORED)
-    return Batch(input_ids, targets, int(windows.num_scored[indices].sum()), int(windows.num_codes[indices].sum()))
+    positions = [corpus.positions(i, windows[i]) for i in shown]
+    if positions[0] is None:
+        placed = None
+    else:
+        placed = torch.zeros_like(input_ids)
+        for number, row in enumerate(positions):
+            placed[number, : len(row) - 1] = torch.from_numpy(row[:-1])
+    num_scored, num_codes = (int(counts[indices].sum()) for counts in (windows.num_scored, windows.num_codes))
+    return Batch(input_ids, targets, num_scored, num_codes, placed)
 
 
 def validation_batches(

@@ -11,9 +11,9 @@ A sequence is `<bos> text <audio> codes <eos>`, or `<bos> <audio> codes <eos>` f
 A code is a number of mixed radix: `i_0 + i_1 G_0 + i_2 G_0 G_1 + ...`, with `i_j` the point of group `j` of the codec's
 lattice and `G_j` the points of that group.
 
-Positions may follow the expected sound: with `codes_per_piece`, the text pieces lie where their sound is expected to be
-and the codes count from one, so a code finds its piece of text at a distance near zero. Source: PM-RoPE of VoiceStar,
-arXiv 2505.19462. Differs: one decoder, and expected instead of true durations.
+Positions may follow the sound: with `codes_per_piece`, each piece of text lies in the middle of where its sound is
+expected and the codes count from one, so a code finds its piece of text at a distance near zero. Source: PM-RoPE of
+VoiceStar, arXiv 2505.19462. Differs: one decoder, and durations of pieces instead of one of the whole text.
 """
 
 import json
@@ -138,9 +138,9 @@ class Layout:
     def position_ids(self, ids: Tensor) -> Tensor | None:
         """Positions (B, S) int64 of ids (B, S); None for the usual ones.
 
-        Padding at the start and `<bos>` are at 0, text pieces where their sound is expected to begin, `<audio>` and
-        what follows it at 0, 1, 2, ... Pass them to a model together with an attention mask: without one, transformers
-        takes positions that start again for packed sequences, and the audio does not see the text.
+        Padding at the start and `<bos>` are at 0, text pieces in the middle of where their sound is expected, `<audio>`
+        and what follows it at 0, 1, 2, ... Pass them to a model together with an attention mask: without one,
+        transformers takes positions that start again for packed sequences, and the audio does not see the text.
 
         Args:
             ids: `<bos> text <audio> codes`, as far as they go, after any padding.
@@ -151,7 +151,7 @@ class Layout:
         table[self.text_offset : self.audio_offset] = torch.tensor(self.codes_per_piece, device=ids.device)
         codes = table[ids]
         in_audio = (ids == AUDIO).cumsum(-1)
-        return torch.where(in_audio > 0, in_audio.cumsum(-1) - 1, (codes.cumsum(-1) - codes).round().long())
+        return torch.where(in_audio > 0, in_audio.cumsum(-1) - 1, (codes.cumsum(-1) - codes / 2).round().long())
 
     def check_codec(self, fingerprint: str) -> None:
         """Refuse the tokens of another codec.

@@ -3,7 +3,8 @@
 A small model takes long to find out that it should look at the text, and where. With text placed where its sound is
 expected (`Layout.codes_per_piece`), "where" is a rotary distance near zero, which weights can say at once: queries of
 audio and keys of text that are constant vectors, whose product after rotation is a sum of cosines of the distance, a
-bump around zero. Only queries and keys are set; what is read is learned, and so is everything else from there on.
+bump around zero. What is read has no effect at first and is learned, as everything is from there on: a head that adds
+noise at first would unlearn to look.
 """
 
 import math
@@ -16,7 +17,7 @@ from .layout import AUDIO, Layout
 from .pairs import PairLlamaForCausalLM
 
 _PEAK = 8.0  # score of text at distance zero; other keys have about zero
-_WAVELENGTHS = ((25.0, 360.0), (80.0, 1200.0))  # of the cosines of each reading head in a layer, in positions
+_WAVELENGTHS = ((12.0, 600.0), (40.0, 1200.0))  # of the cosines of each reading head in a layer, in positions
 _PULL = 1e-2  # of the fit, towards zero
 
 
@@ -54,6 +55,7 @@ def add_reading_heads(
             pattern = _bump(attention.head_dim, config.rope_parameters["rope_theta"], wavelengths)
             for row in range(head * group, (head + 1) * group):
                 _rows(attention.q_proj, row, attention.head_dim).copy_(torch.outer(pattern, to_audio))
+                attention.o_proj.weight[:, row * attention.head_dim : (row + 1) * attention.head_dim] = 0
             _rows(attention.k_proj, head, attention.head_dim).copy_(torch.outer(pattern, to_text))
 
 

@@ -145,21 +145,22 @@ class Scorer(nn.Module):
         self.neighbours = Neighbours(neighbours) if neighbours else None
         self.smoothing = smoothing
 
-    def forward(self, input_ids: Tensor, targets: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor, targets: Tensor, position_ids: Tensor | None = None) -> Tensor:
         """Nats (n,) of the targets in reading order; in training those of the smoothed targets.
 
         Args:
             input_ids: (B, S) int64, padded at the end. Attention looks back only, so no token sees the padding and
                 no attention mask is needed.
             targets: (B, S) int64, the token after each position, or `IGNORED` where none is scored.
+            position_ids: (B, S) int64; those of the layout if left out.
         """
-        hidden, targets = self._states(input_ids, targets)
+        hidden, targets = self._states(input_ids, targets, position_ids)
         return self._nats(hidden, targets, self.smoothing if self.training else 0.0)
 
     @torch.no_grad()
-    def score(self, input_ids: Tensor, targets: Tensor) -> Score:
+    def score(self, input_ids: Tensor, targets: Tensor, position_ids: Tensor | None = None) -> Score:
         """Everything about the targets (n,) of inputs as in `forward`."""
-        hidden, targets = self._states(input_ids, targets)
+        hidden, targets = self._states(input_ids, targets, position_ids)
         is_code = targets >= self.audio_offset
         indices = self._indices(targets[is_code])
         group_nats, guess = self._groups(hidden[is_code], indices)
@@ -171,21 +172,21 @@ class Scorer(nn.Module):
         is_near = (wrong.sum(-1) == 1) & (near & wrong).any(-1)
         return Score(self._nats(hidden, targets, 0.0), group_nats, ~wrong.any(-1), is_near)
 
-    def _states(self, input_ids: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _states(self, input_ids: Tensor, targets: Tensor, position_ids: Tensor | None) -> tuple[Tensor, Tensor]:
         scored = targets != IGNORED
-        return self._body(input_ids)[scored], targets[scored]
+        return self._body(input_ids, position_ids)[scored], targets[scored]
 
     def _indices(self, targets: Tensor) -> list[Tensor]:
         return codes_to_indices((targets - self.audio_offset).clamp_min(0), self.points_per_group)
 
-    def _places(self, input_ids: Tensor) -> dict[str, Tensor]:
+    def _places(self, input_ids: Tensor, position_ids: Tensor | None) -> dict[str, Tensor]:
         """Positions, if they are not the usual ones, with the mask that must go with them."""
-        positions = self.layout.position_ids(input_ids)
-        if positions is None:
+        position_ids = self.layout.position_ids(input_ids) if position_ids is None else position_ids
+        if position_ids is None:
             return {}
-        return {"position_ids": positions, "attention_mask": torch.ones_like(input_ids)}
+        return {"position_ids": position_ids, "attention_mask": torch.ones_like(input_ids)}
 
-    def _body(self, input_ids: Tensor) -> Tensor:
+    def _body(self, input_ids: Tensor, position_ids: Tensor | None) -> Tensor:
         """States (B, S, D)."""
         raise NotImplementedError
 
@@ -204,8 +205,9 @@ class Scorer(nn.Module):
 class FlatScorer(Scorer):
     """Scores of a stock Llama, whose softmax is over all ids. The best guess is the most probable id."""
 
-    def _body(self, input_ids: Tensor) -> Tensor:
-        return self.model.model(input_ids=input_ids, use_cache=False, **self._places(input_ids)).last_hidden_state
+    def _body(self, input_ids: Tensor, position_ids: Tensor | None) -> Tensor:
+        places = self._places(input_ids, position_ids)
+        return self.model.model(input_ids=input_ids, use_cache=False, **places).last_hidden_state
 
     def _nats(self, hidden: Tensor, targets: Tensor, smoothing: float) -> Tensor:
         logits = self.model.lm_head(hidden).float()  # (n, V)
@@ -245,8 +247,8 @@ class FlatScorer(Scorer):
 class PairScorer(Scorer):
     """Scores of pair tokens. The best guess is the most probable point of each group, given those guessed before."""
 
-    def _body(self, input_ids: Tensor) -> Tensor:
-        return self.model(input_ids, use_cache=False, **self._places(input_ids)).last_hidden_state
+    def _body(self, input_ids: Tensor, position_ids: Tensor | None) -> Tensor:
+        return self.model(input_ids, use_cache=False, **self._places(input_ids, position_ids)).last_hidden_state
 
     def _nats(self, hidden: Tensor, targets: Tensor, smoothing: float) -> Tensor:
         indices = self._indices(targets)

@@ -163,6 +163,13 @@ class TextTokenizer:
         content = self.model + (self.pronunciations.fingerprint.encode() if self.pronunciations else b"")
         return hashlib.sha256(content).hexdigest()[:16]
 
+    @property
+    def may_be_silent(self) -> np.ndarray:
+        """Which pieces (size,) may have no sound: all but those with a phone."""
+        phones = set(self.pronunciations.alphabet if self.pronunciations else "")
+        pieces = [self._processor.id_to_piece(number) for number in range(self.size)]
+        return np.array([not phones.intersection(piece) for piece in pieces])
+
     def encode(self, text: str, spelled_share: float = 0.0, rng: np.random.Generator | None = None) -> np.ndarray:
         """Pieces (n,) int64 of a text of any kind; none if nothing is left after normalisation.
 

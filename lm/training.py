@@ -120,7 +120,7 @@ class LanguageModelTrainer:
         layout = shard_layout(first_shard, text)
         corpus = TokenCorpus(config.data, layout, text, config.speech_data, config.spelled_share, config.seed)
         if settings.text_positions == "durations":
-            layout = replace(layout, codes_per_piece=corpus.codes_per_piece())
+            layout = replace(layout, codes_per_piece=corpus.place_text(text))
         if (self.output / LAYOUT_FILE).exists():
             found = Layout.load(self.output, layout.codec_fingerprint)
             if found != layout:
@@ -138,6 +138,8 @@ class LanguageModelTrainer:
             ids = self.batches.batch(0).input_ids  # the same for all processes
             add_reading_heads(self.language_model.model, layout, ids, tuple(config.reading_layers))
         self.validation = TokenCorpus(config.validation_data, layout, text) if config.validation_data else None
+        if layout.codes_per_piece and self.validation is not None and self.validation.num_pieces.any():
+            self.validation.place_text(text)
         self.progress = Progress()
         neighbours = shard_neighbours(first_shard)
         self.scorer = make_scorer(self.language_model.model, layout, neighbours, config.neighbour_smoothing)
@@ -188,7 +190,8 @@ class LanguageModelTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * config.rate_factor(step)
         batch = self.batches.batch(step, accelerator.process_index, accelerator.num_processes)
-        nats = self.model(batch.input_ids.to(accelerator.device), batch.targets.to(accelerator.device)).sum()
+        parts = (batch.input_ids, batch.targets, batch.position_ids)
+        nats = self.model(*(None if part is None else part.to(accelerator.device) for part in parts)).sum()
         # Accelerate averages gradients over processes; every token counts the same, whichever process has it.
         accelerator.backward(nats * accelerator.num_processes / batch.num_scored)
         loss = accelerator.reduce(nats.detach(), "sum") / batch.num_scored
@@ -228,7 +231,8 @@ class LanguageModelTrainer:
             accelerator.num_processes,
         ):
             with accelerator.autocast():
-                score = self.scorer.score(batch.input_ids.to(accelerator.device), batch.targets.to(accelerator.device))
+                parts = (batch.input_ids, batch.targets, batch.position_ids)
+                score = self.scorer.score(*(None if part is None else part.to(accelerator.device) for part in parts))
             totals.add(score, batch.targets)
             codes += batch.num_codes
         self.model.train()

@@ -21,6 +21,9 @@ _TOKENS_PER_BATCH = 8192
 def measure_likelihood(language_model: LanguageModel, codec: Q2D2Config, sources: list[str]) -> dict[str, Any]:
     """Bits of held-out codes, with their text, if the model and some recordings have one, and without.
 
+    Text that the model expects where its sound is lies where the codes of the recording show it, as in training, so
+    the bits with text are then those of codes whose timing is known.
+
     Args:
         language_model: The model.
         codec: Settings of its codec.
@@ -28,16 +31,19 @@ def measure_likelihood(language_model: LanguageModel, codec: Q2D2Config, sources
     """
     layout = replace(language_model.layout, points_per_group=tuple(codec.points_per_group))
     corpus = TokenCorpus(sources, layout, language_model.text)
+    if layout.codes_per_piece and corpus.num_pieces.any():
+        corpus.place_text(language_model.text)
     scorer = make_scorer(language_model.model, layout).eval()
     context = language_model.model.config.max_position_embeddings
     result = {}
-    for name, with_text in {"with text": True, "speech alone": False}.items():
+    text_name = "with text and its timing" if layout.codes_per_piece else "with text"
+    for name, with_text in {text_name: True, "speech alone": False}.items():
         if with_text and not corpus.num_pieces.any():
             continue
         totals, nats, tokens, codes = Totals(len(layout.points_per_group)), [], [], []
         batches = list(validation_batches(corpus, context, _TOKENS_PER_BATCH, with_text))
         for batch in tqdm(batches, desc=name, disable=None):
-            score = scorer.score(batch.input_ids, batch.targets)
+            score = scorer.score(batch.input_ids, batch.targets, batch.position_ids)
             totals.add(score, batch.targets)
             counts = (batch.targets != IGNORED).sum(1).tolist()
             nats += [part.sum().item() for part in score.nats.split(counts)]

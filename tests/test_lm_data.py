@@ -1,6 +1,7 @@
 """Token shards to batches: what is read and refused, what is scored, and that batches depend on seed and step alone."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -138,19 +139,28 @@ def test_texts_of_speech_sources_are_not_shown(tmp_path, layout, text):
     assert corpus.num_pieces.tolist() == [len(text.encode("hello there"))] * 2 + [0, 0]
 
 
-def test_durations_of_pieces_are_found(tmp_path, layout, text):
-    rng = np.random.default_rng(0)
-    true = rng.uniform(2, 9, text.size)
-    texts = ["".join(rng.choice(list("abcdefghij "), 60)) for _ in range(300)]
-    codes = [[1] * round(true[text.encode(sentence)].sum()) for sentence in texts]
-    corpus = TokenCorpus([str(write_shard(tmp_path / "a.parquet", codes, texts))], layout, text)
-    fitted = np.array(corpus.codes_per_piece())
-    times_seen = np.bincount(np.concatenate([text.encode(sentence) for sentence in texts]), minlength=text.size)
-    assert (times_seen > 200).sum() > 8
-    assert np.abs(fitted - true)[times_seen > 200].max() < 0.5
-    assert np.ptp(fitted[times_seen == 0]) < 0.01  # the mean
-    with pytest.raises(ValueError, match="need recordings with text"):
-        TokenCorpus([str(write_shard(tmp_path / "b.parquet", [[1]], [""]))], layout, text).codes_per_piece()
+def test_positions_follow_the_sound(tmp_path, layout, text):
+    layout = replace(layout, points_per_group=GROUPS)
+    codes = [[1] * 10 + [2] * 30, [1] * 20 + [2] * 10, [3] * 12, [4] * 5]
+    corpus = TokenCorpus([str(write_shard(tmp_path / "a.parquet", codes, ["a b", "a b", "a", ""]))], layout, text)
+    windows = make_windows(corpus, 200, 0.0, None)
+    assert corpus.positions(0, windows[0]) is None
+    durations = corpus.place_text(text)
+    assert len(durations) == text.size and min(durations) >= 0
+    for index in range(len(corpus)):
+        ids, positions = corpus.sequence(index, windows[index]), corpus.positions(index, windows[index])
+        audio = ids.tolist().index(AUDIO)
+        assert len(ids) == len(positions) and positions[0] == 0
+        assert positions[audio:].tolist() == list(range(len(ids) - audio))
+        assert (np.diff(positions[1:audio]) >= 0).all()
+    batch = next(validation_batches(corpus, 200, 1000, True))
+    longest = corpus.positions(0, windows[0])
+    assert (
+        batch.position_ids.shape == batch.input_ids.shape and batch.position_ids[-1].tolist() == longest[:-1].tolist()
+    )
+    for wrong in (None, text):
+        with pytest.raises(ValueError, match="recordings with text"):
+            TokenCorpus([str(write_shard(tmp_path / "b.parquet", [[1]], [""]))], layout, text).place_text(wrong)
 
 
 def test_only_codes_and_the_end_are_scored():

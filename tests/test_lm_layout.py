@@ -106,7 +106,7 @@ def test_text_lies_where_its_sound_is_expected(layout, tmp_path):
     first, stop = spread.text_offset, spread.audio_offset
     ids = [PAD, PAD, BOS, first + 1, first + 2, first + 1, AUDIO, stop, stop + 3, stop]
     positions = spread.position_ids(torch.tensor([ids, [PAD] * 6 + [BOS, AUDIO, stop, stop]]))
-    assert positions.tolist() == [[0, 0, 0, 0, 2, 6, 0, 1, 2, 3], [0, 0, 0, 0, 0, 0, 0, 0, 1, 2]]
+    assert positions.tolist() == [[0, 0, 0, 1, 4, 8, 0, 1, 2, 3], [0, 0, 0, 0, 0, 0, 0, 0, 1, 2]]
     spread.save(tmp_path)
     assert Layout.load(tmp_path).codes_per_piece == spread.codes_per_piece
     for wrong in ((1.0,), (-1.0,) * 7):

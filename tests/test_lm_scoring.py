@@ -101,7 +101,7 @@ def test_near_misses_are_one_cell_off_in_one_group():
     class Guesses(Scorer):
         """A scorer whose guesses are given."""
 
-        def _body(self, input_ids):
+        def _body(self, input_ids, position_ids):
             return torch.zeros(*input_ids.shape, 1)
 
         def _nats(self, hidden, targets, smoothing):
