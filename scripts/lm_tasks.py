@@ -62,8 +62,8 @@ class Task:
 
 
 def identify(language_model: LanguageModel, settings: GenerationSettings) -> str:
-    """Hex digits that identify weights, codec and settings of generation."""
-    digest = hashlib.sha256(json.dumps([asdict(settings), language_model.layout.codec_fingerprint]).encode())
+    """Hex digits that identify weights, vocabulary, codec and settings of generation."""
+    digest = hashlib.sha256(json.dumps([asdict(settings), asdict(language_model.layout)]).encode())
     for name, weight in sorted(language_model.model.state_dict().items()):
         digest.update(name.encode() + weight.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
