@@ -8,7 +8,7 @@ a row needs a block mask, which takes attention off its fast causal path: `scrip
 import glob
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -134,8 +134,8 @@ class TokenCorpus:
         """Measured rate of the codes."""
         return float(self.num_codes.sum()) / self.seconds
 
-    def place_text(self, text: TextTokenizer | None) -> tuple[float, ...]:
-        """Find where the text of each recording lies, for `positions`; returns the mean codes of every text piece.
+    def place_text(self, text: TextTokenizer | None) -> Layout:
+        """Find where the text of each recording lies, for `positions`; returns the layout with mean durations.
 
         Raises:
             ValueError: If no recording has text, or the layout does not know the groups of codes.
@@ -151,7 +151,14 @@ class TokenCorpus:
         self._middles = [_NO_PLACES] * len(self)
         for i, row in zip(found, starts, strict=True):
             self._middles[i] = (row[:-1] + row[1:]) // 2
-        return tuple(mean_durations(starts, pieces, expected).round(3).tolist())
+        durations = mean_durations(starts, pieces, expected)
+        # A text begins with a piece that is a space; at the start it is silence.
+        before = np.mean([row[1] - durations[piece[0]] for row, piece in zip(starts, pieces, strict=True)])
+        return replace(
+            self.layout,
+            codes_per_piece=tuple(durations.round(3).tolist()),
+            codes_before_text=round(max(0.0, float(before)), 3),
+        )
 
     def positions(self, index: int, window: "Window") -> np.ndarray | None:
         """Positions (S,) int64 of `sequence`, as `Layout.position_ids` with the true places; None without them."""

@@ -33,9 +33,9 @@ _NONE = np.empty(0, np.int64)
 class GenerationSettings:
     """What is sampled and when it ends; lengths are in codes."""
 
-    temperature: float = field(default=0.8, metadata={"help": "Of sampling; 0 takes the likeliest code"})
+    temperature: float = field(default=0.7, metadata={"help": "Of sampling; 0 takes the likeliest code"})
     top_k: int = field(default=0, metadata={"help": "Sample among that many likeliest codes; 0 for all"})
-    top_p: float = field(default=0.95, metadata={"help": "Sample among the likeliest codes of that total probability"})
+    top_p: float = field(default=0.9, metadata={"help": "Sample among the likeliest codes of that total probability"})
     repetition_penalty: float = field(
         default=0.0, metadata={"help": "Taken off the logit of a code for each time it occurs in the window"}
     )

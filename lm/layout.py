@@ -48,6 +48,7 @@ class Layout:
         text_fingerprint: Of the text tokenizer; empty for a model of speech alone.
         points_per_group: Of the codec, from which pair tokens follow; empty if the token data set does not tell.
         codes_per_piece: Expected codes of every text piece, from which positions follow; empty for 0, 1, 2, ...
+        codes_before_text: Expected codes of silence at the start, for those positions.
 
     Raises:
         ValueError: If a size is out of range, a fingerprint is missing, or the groups do not make the codebook.
@@ -60,6 +61,7 @@ class Layout:
     text_fingerprint: str = ""
     points_per_group: tuple[int, ...] = field(default=(), compare=False)  # the fingerprint says as much
     codes_per_piece: tuple[float, ...] = field(default=(), compare=False)  # fitted to the data
+    codes_before_text: float = field(default=0.0, compare=False)
 
     def __post_init__(self):
         if self.codebook_size < 1 or self.sampling_rate < 1 or self.text_size < 0:
@@ -151,7 +153,9 @@ class Layout:
         table[self.text_offset : self.audio_offset] = torch.tensor(self.codes_per_piece, device=ids.device)
         codes = table[ids]
         in_audio = (ids == AUDIO).cumsum(-1)
-        return torch.where(in_audio > 0, in_audio.cumsum(-1) - 1, (codes.cumsum(-1) - codes / 2).round().long())
+        is_text = (ids >= self.text_offset) & (ids < self.audio_offset)
+        middles = codes.cumsum(-1) - codes / 2 + self.codes_before_text * is_text
+        return torch.where(in_audio > 0, in_audio.cumsum(-1) - 1, middles.round().long())
 
     def check_codec(self, fingerprint: str) -> None:
         """Refuse the tokens of another codec.

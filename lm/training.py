@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ class LanguageModelTrainer:
         layout = shard_layout(first_shard, text)
         corpus = TokenCorpus(config.data, layout, text, config.speech_data, config.spelled_share, config.seed)
         if settings.text_positions == "durations":
-            layout = replace(layout, codes_per_piece=corpus.place_text(text))
+            layout = corpus.place_text(text)
         if (self.output / LAYOUT_FILE).exists():
             found = Layout.load(self.output, layout.codec_fingerprint)
             if found != layout:

@@ -145,8 +145,9 @@ def test_positions_follow_the_sound(tmp_path, layout, text):
     corpus = TokenCorpus([str(write_shard(tmp_path / "a.parquet", codes, ["a b", "a b", "a", ""]))], layout, text)
     windows = make_windows(corpus, 200, 0.0, None)
     assert corpus.positions(0, windows[0]) is None
-    durations = corpus.place_text(text)
-    assert len(durations) == text.size and min(durations) >= 0
+    placed = corpus.place_text(text)
+    assert len(placed.codes_per_piece) == text.size and min(placed.codes_per_piece) >= 0
+    assert placed == layout and placed.codes_before_text >= 0
     for index in range(len(corpus)):
         ids, positions = corpus.sequence(index, windows[index]), corpus.positions(index, windows[index])
         audio = ids.tolist().index(AUDIO)

@@ -107,6 +107,8 @@ def test_text_lies_where_its_sound_is_expected(layout, tmp_path):
     ids = [PAD, PAD, BOS, first + 1, first + 2, first + 1, AUDIO, stop, stop + 3, stop]
     positions = spread.position_ids(torch.tensor([ids, [PAD] * 6 + [BOS, AUDIO, stop, stop]]))
     assert positions.tolist() == [[0, 0, 0, 1, 4, 8, 0, 1, 2, 3], [0, 0, 0, 0, 0, 0, 0, 0, 1, 2]]
+    later = replace(spread, codes_before_text=3.2)
+    assert later.position_ids(torch.tensor([ids])).tolist() == [[0, 0, 0, 4, 8, 11, 0, 1, 2, 3]]
     spread.save(tmp_path)
     assert Layout.load(tmp_path).codes_per_piece == spread.codes_per_piece
     for wrong in ((1.0,), (-1.0,) * 7):
