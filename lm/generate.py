@@ -7,6 +7,7 @@ and it says why it ended.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -219,10 +220,21 @@ class Generation:
             row[size - len(prompt) : size] = prompt
         self._size = size
         self._ids = torch.from_numpy(ids).to(self._model.device)
-        self._starts = torch.tensor([[size - len(prompt)] for prompt in prompts], device=self._model.device)
+        starts = torch.tensor([[size - len(prompt)] for prompt in prompts], device=self._model.device)
+        places = torch.arange(self._ids.shape[1], device=starts.device) - starts  # negative in the padding
+        self._mask = (places >= 0).long() if starts.any() else None
+        self._positions = self._place(places)
         self.reasons: list[str | None] = [None] * len(prompts)
 
-    @torch.no_grad()
+    def _place(self, places: Tensor) -> Tensor | None:
+        """Positions (B, S) of all ids there may be, as far as they are not the usual ones."""
+        prompts = self._layout.position_ids(self._ids[:, : self._size])
+        if prompts is None:
+            return None if self._mask is None else places.clamp(min=0)
+        later = torch.arange(1, places.shape[1] - self._size + 1, device=places.device)
+        return torch.cat([prompts, prompts[:, -1:] + later], dim=1)
+
+    @torch.inference_mode()
     def __iter__(self) -> Iterator[np.ndarray]:
         self.reasons = [None] * len(self.reasons)
         device, settings = self._model.device, self.settings
@@ -231,7 +243,9 @@ class Generation:
         cache, start, end = make_cache(self._model.config), 0, self._size
         while None in self.reasons:
             scores = self._scores(start, end, cache)
-            scores = processors(self._ids[:, :end], scores.float())
+            scores = scores.float()
+            for process in processors:  # the list itself would look at their signatures, every time
+                scores = process(self._ids[:, :end], scores)
             chosen = _choose(scores, generators) if settings.temperature else scores.argmax(-1)
             codes = self._take(end, chosen)
             start, end = end, end + 1
@@ -240,21 +254,15 @@ class Generation:
 
     def _scores(self, start: int, end: int, cache: Cache) -> Tensor:
         """Scores (B, V) of what follows the ids up to `end`, of which those from `start` on are new."""
-        arguments = {"past_key_values": cache, "use_cache": True, **self._places(start, end)}
+        arguments: dict[str, Any] = {"past_key_values": cache, "use_cache": True}
+        if self._positions is not None:
+            arguments["position_ids"] = self._positions[:, start:end]
+        if self._mask is not None:
+            arguments["attention_mask"] = self._mask[:, :end]
         if self._has_pairs:
             states = self._model(self._ids[:, start:end], **arguments).last_hidden_state
             return self._model.log_probs(states[:, -1])
         return self._model(self._ids[:, start:end], logits_to_keep=1, **arguments).logits[:, -1]
-
-    def _places(self, start: int, end: int) -> dict[str, Tensor]:
-        """Mask and positions that leave the padding out, as far as they are not the usual ones."""
-        places = torch.arange(end, device=self._starts.device) - self._starts  # (B, end), negative in the padding
-        is_padded = bool(self._starts.any())
-        positions = self._layout.position_ids(self._ids[:, :end])
-        if positions is None and is_padded:
-            positions = places.clamp(min=0)
-        arguments = {} if positions is None else {"position_ids": positions[:, start:]}
-        return arguments | ({"attention_mask": (places >= 0).long()} if is_padded else {})
 
     def _take(self, place: int, chosen: Tensor) -> np.ndarray:
         """Note the ids (B,) chosen for a place; returns codes (B,)."""
