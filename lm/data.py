@@ -17,6 +17,7 @@ import pyarrow.compute
 import pyarrow.parquet
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
 from .alignment import align, expected_durations, mean_durations
@@ -273,6 +274,11 @@ class Batch:
     num_codes: int
     position_ids: Tensor | None = None
 
+    def inputs(self, device: torch.device | str = "cpu") -> tuple[Tensor | None, ...]:
+        """What a `Scorer` takes: ids, targets and positions, on a device."""
+        parts = (self.input_ids, self.targets, self.position_ids)
+        return tuple(None if part is None else part.to(device) for part in parts)
+
 
 def collate(sequences: list[np.ndarray]) -> tuple[Tensor, Tensor]:
     """Inputs (B, S) and targets (B, S) of sequences (S_i,) with S the longest less one.
@@ -369,9 +375,7 @@ def make_batch(corpus: TokenCorpus, windows: Windows, indices: np.ndarray, proce
     if positions[0] is None:
         placed = None
     else:
-        placed = torch.zeros_like(input_ids)
-        for number, row in enumerate(positions):
-            placed[number, : len(row) - 1] = torch.from_numpy(row[:-1])
+        placed = pad_sequence([torch.from_numpy(row[:-1]) for row in positions], batch_first=True)
     num_scored, num_codes = (int(counts[indices].sum()) for counts in (windows.num_scored, windows.num_codes))
     return Batch(input_ids, targets, num_scored, num_codes, placed)
 

@@ -24,7 +24,7 @@ from transformers.generation import (
 from .cache import make_cache
 from .layout import AUDIO, BOS, EOS, PAD, Layout
 from .model import LanguageModel
-from .pairs import LARGEST_CODEBOOK, PairLlamaForCausalLM
+from .pairs import PairLlamaForCausalLM
 
 ENDED, MAX_LENGTH, LOOPED = "ended", "max_length", "looped"
 _NONE = np.empty(0, np.int64)
@@ -206,11 +206,8 @@ class Generation:
         self._model, self._layout, self.settings = language_model.model, language_model.layout, settings
         context = self._model.config.max_position_embeddings
         self._has_pairs = isinstance(self._model, PairLlamaForCausalLM)
-        if self._has_pairs and self._layout.codebook_size > LARGEST_CODEBOOK:
-            raise ValueError(
-                f"this takes the probabilities of all codes, and {self._layout.codebook_size:,} are too many; "
-                "use model.generate"
-            )
+        if self._has_pairs:
+            self._model.check_codebook()
         for prompt in prompts:
             _check_prompt(prompt, self._layout, context)
         self._limits = [min(settings.max_codes, context - len(prompt)) for prompt in prompts]
@@ -242,8 +239,7 @@ class Generation:
         processors = logits_processors(settings, self._layout, self._size)
         cache, start, end = make_cache(self._model.config), 0, self._size
         while None in self.reasons:
-            scores = self._scores(start, end, cache)
-            scores = scores.float()
+            scores = self._scores(start, end, cache).float()
             for process in processors:  # the list itself would look at their signatures, every time
                 scores = process(self._ids[:, :end], scores)
             chosen = _choose(scores, generators) if settings.temperature else scores.argmax(-1)

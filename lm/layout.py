@@ -149,11 +149,10 @@ class Layout:
         """
         if not self.codes_per_piece:
             return None
-        table = torch.zeros(self.vocab_size, device=ids.device)
-        table[self.text_offset : self.audio_offset] = torch.tensor(self.codes_per_piece, device=ids.device)
-        codes = table[ids]
-        in_audio = (ids == AUDIO).cumsum(-1)
         is_text = (ids >= self.text_offset) & (ids < self.audio_offset)
+        pieces = (ids - self.text_offset).clamp(0, self.text_size - 1)
+        codes = torch.tensor(self.codes_per_piece, device=ids.device)[pieces] * is_text
+        in_audio = (ids == AUDIO).cumsum(-1)
         middles = codes.cumsum(-1) - codes / 2 + self.codes_before_text * is_text
         return torch.where(in_audio > 0, in_audio.cumsum(-1) - 1, middles.round().long())
 

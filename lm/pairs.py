@@ -129,6 +129,18 @@ class PairLlamaForCausalLM(LlamaPreTrainedModel):
         first = self._first_row(group) + (group > 0)
         return nn.functional.linear(hidden, rows[first : 1 + self._first_row(group + 1)])
 
+    def check_codebook(self) -> None:
+        """Refuse a codebook too large for `log_probs`.
+
+        Raises:
+            ValueError: If it is.
+        """
+        if self.config.codebook_size > LARGEST_CODEBOOK:
+            raise ValueError(
+                f"the probabilities of {self.config.codebook_size:,} codes are too many to compute for every token "
+                f"(the limit is {LARGEST_CODEBOOK:,}); use the generate of the model"
+            )
+
     def log_probs(self, hidden: Tensor) -> Tensor:
         """Log probabilities (B, num_ids) of all ids after states (B, D), for codebooks of moderate size.
 
@@ -137,11 +149,7 @@ class PairLlamaForCausalLM(LlamaPreTrainedModel):
         Raises:
             ValueError: If the codebook is too large; `generate` draws one point after another instead.
         """
-        if self.config.codebook_size > LARGEST_CODEBOOK:
-            raise ValueError(
-                f"the probabilities of {self.config.codebook_size:,} codes are too many to compute for every token "
-                f"(the limit is {LARGEST_CODEBOOK:,}); use the generate of the model"
-            )
+        self.check_codebook()
         joint = self.factor_logits(hidden, []).float().log_softmax(-1)
         end, joint = joint[:, :1], joint[:, 1:]  # joint: (B, codes of the groups so far), the first varies fastest
         for group in range(1, len(self.points_per_group)):

@@ -6,6 +6,7 @@ The format is that of the CMU Pronouncing Dictionary: a line per word, `word PHO
 
 import hashlib
 import re
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +46,6 @@ class Pronunciations:
     def __len__(self) -> int:
         return len(self._phones_of)
 
-    def __contains__(self, word: str) -> bool:
-        return word in self._phones_of
-
     @classmethod
     def load(cls, path: str | Path) -> "Pronunciations":
         """Read a dictionary file, or `pronunciations.txt` of a folder."""
@@ -61,7 +59,7 @@ class Pronunciations:
     def _content(self) -> str:
         return "".join(f"{word} {' '.join(phones)}\n" for word, phones in sorted(self._phones_of.items()))
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Identifies words and phones."""
         return hashlib.sha256(self._content().encode()).hexdigest()[:16]

@@ -190,8 +190,7 @@ class LanguageModelTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * config.rate_factor(step)
         batch = self.batches.batch(step, accelerator.process_index, accelerator.num_processes)
-        parts = (batch.input_ids, batch.targets, batch.position_ids)
-        nats = self.model(*(None if part is None else part.to(accelerator.device) for part in parts)).sum()
+        nats = self.model(*batch.inputs(accelerator.device)).sum()
         # Accelerate averages gradients over processes; every token counts the same, whichever process has it.
         accelerator.backward(nats * accelerator.num_processes / batch.num_scored)
         loss = accelerator.reduce(nats.detach(), "sum") / batch.num_scored
@@ -231,8 +230,7 @@ class LanguageModelTrainer:
             accelerator.num_processes,
         ):
             with accelerator.autocast():
-                parts = (batch.input_ids, batch.targets, batch.position_ids)
-                score = self.scorer.score(*(None if part is None else part.to(accelerator.device) for part in parts))
+                score = self.scorer.score(*batch.inputs(accelerator.device))
             totals.add(score, batch.targets)
             codes += batch.num_codes
         self.model.train()

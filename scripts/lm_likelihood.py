@@ -43,7 +43,7 @@ def measure_likelihood(language_model: LanguageModel, codec: Q2D2Config, sources
         totals, nats, tokens, codes = Totals(len(layout.points_per_group)), [], [], []
         batches = list(validation_batches(corpus, context, _TOKENS_PER_BATCH, with_text))
         for batch in tqdm(batches, desc=name, disable=None):
-            score = scorer.score(batch.input_ids, batch.targets, batch.position_ids)
+            score = scorer.score(*batch.inputs())
             totals.add(score, batch.targets)
             counts = (batch.targets != IGNORED).sum(1).tolist()
             nats += [part.sum().item() for part in score.nats.split(counts)]

@@ -3,7 +3,8 @@
     accelerate launch scripts/train_lm.py --data 'tokens/*-train-*.parquet' \
         --validation_data 'tokens/*-validation-*.parquet' --text_model runs/text --output runs/lm
 
-See --help for all settings. The weights in output/weights are a stock Llama, with layout.json and text.model.
+See --help for all settings. The weights in output/weights are a stock Llama, or one of pair tokens, with
+layout.json and the text tokenizer.
 """
 
 import sys

@@ -58,4 +58,4 @@ def test_it_needs_durations_heads_and_layers():
     with pytest.raises(ValueError, match="text_positions='durations'"):
         add_reading_heads(model, make_layout(codes_per_piece=()), ids, (0,))
     with pytest.raises(ValueError, match="layers \\(7,\\)"):
-        add_reading_heads(model, layout, ids, (0, 7)[1:])
+        add_reading_heads(model, layout, ids, (7,))
