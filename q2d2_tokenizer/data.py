@@ -4,10 +4,13 @@ import copy
 import glob
 import hashlib
 import json
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import soxr
 import torch
 from torch import Tensor
 
@@ -42,17 +45,41 @@ def _read_recordings(file: Path, sampling_rate: int) -> Iterator[np.ndarray]:
             yield audio_from_column(cell, sampling_rate)
 
 
-def cut_segment(samples: np.ndarray, rng: np.random.Generator, num_samples: int) -> Tensor:
-    """Random segment (num_samples,) float32 of a recording (N,) int16; a shorter one gets silence at its end."""
-    start = int(rng.integers(max(1, len(samples) - num_samples + 1)))
-    piece = torch.from_numpy(samples[start : start + num_samples].astype(np.float32) / 32768.0)
-    return torch.nn.functional.pad(piece, (0, num_samples - len(piece)))
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of training segments, as another voice, room or microphone would make them.
+
+    Args:
+        gain_db: Largest gain, up or down; peaks stay below 1.
+        speed: Largest change of speed, pitch and formants, as a share: 0.2 plays between 1 / 1.2 and 1.2 times as fast.
+        tone_db: Largest gain of a smooth curve over frequency, up or down.
+    """
+
+    gain_db: float = 0.0
+    speed: float = 0.0
+    tone_db: float = 0.0
+
+    def segment(self, samples: np.ndarray, rng: np.random.Generator, num_samples: int) -> Tensor:
+        """Random segment (1, num_samples) float32 of a recording (N,) int16; a shorter one gets silence at its end."""
+        speed = math.exp(rng.uniform(-1, 1) * math.log1p(self.speed))
+        taken = math.ceil(num_samples * speed)
+        start = int(rng.integers(max(1, len(samples) - taken + 1)))
+        piece = samples[start : start + taken].astype(np.float32) / 32768.0
+        if self.speed:
+            piece = soxr.resample(piece, speed, 1.0)[:num_samples]
+        segment = np.pad(piece, (0, num_samples - len(piece)))
+        if self.tone_db:
+            segment = _change_tone(segment, rng.uniform(-self.tone_db, self.tone_db, size=8))
+        gain = 10 ** (rng.uniform(-self.gain_db, self.gain_db) / 20)
+        gain = min(gain, 0.99 / max(float(np.abs(segment).max()), 1e-6))
+        return torch.from_numpy(segment * np.float32(gain)).unsqueeze(0)
 
 
-def augment(segment: Tensor, rng: np.random.Generator, gain_db: float) -> Tensor:
-    """The segment (N,) as (1, N) with a random gain of at most `gain_db` up or down; peaks stay below 1."""
-    gain = 10 ** (rng.uniform(-gain_db, gain_db) / 20)
-    return (segment * min(gain, 0.99 / max(float(segment.abs().max()), 1e-6))).unsqueeze(0)
+def _change_tone(segment: np.ndarray, gains_db: np.ndarray) -> np.ndarray:
+    """A segment (N,) with gains at points that are evenly spread over the octaves up to half the sampling rate."""
+    octave = np.log2(np.fft.rfftfreq(len(segment)).clip(2.0**-8) * 2)  # -7 .. 0
+    curve_db = np.interp(octave, np.linspace(-7, 0, len(gains_db)), gains_db)
+    return np.fft.irfft(np.fft.rfft(segment) * 10 ** (curve_db / 20), len(segment)).astype(np.float32)
 
 
 class AudioCache:
@@ -137,13 +164,8 @@ class AudioCache:
             part._keep(self._recordings[chosen])
         return parts
 
-    def segment(self, rng: np.random.Generator, num_samples: int) -> Tensor:
-        """Random segment (num_samples,) float32; every second of audio is as likely, short recordings get silence."""
-        index = int(np.searchsorted(self._ends, rng.integers(self._ends[-1]), side="right"))
-        return cut_segment(self[index], rng, num_samples)
-
-    def batch(self, seed: int, indices: range, num_samples: int, gain_db: float) -> Tensor:
-        """Segments (B, 1, num_samples) with random gain.
+    def batch(self, seed: int, indices: range, num_samples: int, augmentation: Augmentation) -> Tensor:
+        """Random segments (B, 1, num_samples); every second of audio is as likely, short recordings get silence.
 
         Segment `i` depends on `seed` and `i` alone, whatever the batch and the process: training resumes exactly.
 
@@ -151,7 +173,10 @@ class AudioCache:
             seed: Of the whole run.
             indices: Numbers of the segments.
             num_samples: Length of each.
-            gain_db: Largest random gain, up or down; peaks stay below 1.
+            augmentation: How they are changed.
         """
         generators = [np.random.default_rng([seed, i]) for i in indices]
-        return torch.stack([augment(self.segment(rng, num_samples), rng, gain_db) for rng in generators])
+        return torch.stack([augmentation.segment(self._draw(rng), rng, num_samples) for rng in generators])
+
+    def _draw(self, rng: np.random.Generator) -> np.ndarray:
+        return self[int(np.searchsorted(self._ends, rng.integers(self._ends[-1]), side="right"))]

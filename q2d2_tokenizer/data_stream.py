@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .audio import AUDIO_SUFFIXES, audio_from_column
-from .data import augment, cut_segment, expand_sources
+from .data import Augmentation, expand_sources
 
 _DATA_SUFFIXES = tuple(AUDIO_SUFFIXES | {".parquet"})
 _Cell = dict[str, Any]
@@ -150,9 +150,9 @@ class AudioStream:
         rng = np.random.default_rng([seed, segment])
         return rng, self._window(seed, segment // (self._size * self._draws)).draw(rng)
 
-    def batch(self, seed: int, indices: range, num_samples: int, gain_db: float) -> Tensor:
-        """Segments (B, 1, num_samples) with random gain; see `AudioCache.batch`."""
+    def batch(self, seed: int, indices: range, num_samples: int, augmentation: Augmentation) -> Tensor:
+        """Random segments (B, 1, num_samples); see `AudioCache.batch`."""
         drawn = [self._draw(seed, i) for i in indices]
         for i in indices:
             self._draw(seed, i + self._ahead)
-        return torch.stack([augment(cut_segment(f.result(), rng, num_samples), rng, gain_db) for rng, f in drawn])
+        return torch.stack([augmentation.segment(f.result(), rng, num_samples) for rng, f in drawn])

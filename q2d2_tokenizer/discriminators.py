@@ -53,7 +53,7 @@ class BandDiscriminator(nn.Module):
     def forward(self, audio: Tensor) -> list[Tensor]:
         hop = self.n_fft // 4
         audio = audio[..., : audio.shape[-1] // hop * hop]
-        spectrum = spectrogram(audio, self.n_fft, hop, self.window)[..., 1:]  # (B, T, n_fft // 2)
+        spectrum = spectrogram(audio, hop, self.window)[..., 1:]  # (B, T, n_fft // 2)
         power = spectrum.real.square() + spectrum.imag.square()
         scale = (power + 1e-6) ** -0.35  # magnitude to the power 0.3, phase kept
         x = torch.stack([spectrum.real * scale, spectrum.imag * scale], dim=-1).flatten(2)  # (B, T, n_fft)
@@ -183,7 +183,7 @@ class MultiBandDiscriminator(nn.Module):
 def _complex_spectrum(audio: Tensor, n_fft: int, window: Tensor) -> Tensor:
     """Real and imaginary parts (B, T, n_fft // 2 + 1, 2) of audio (B, 1, N), cut to whole hops."""
     hop = n_fft // 4
-    return torch.view_as_real(spectrogram(audio[..., : audio.shape[-1] // hop * hop], n_fft, hop, window))
+    return torch.view_as_real(spectrogram(audio[..., : audio.shape[-1] // hop * hop], hop, window))
 
 
 class Discriminators(nn.Module):

@@ -3,15 +3,42 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from transformers.audio_utils import mel_filter_bank
 
-from .layers import frame_signal
+from .layers import frame_signal, overlap_add
 
 
-def spectrogram(audio: Tensor, n_fft: int, hop_length: int, window: Tensor) -> Tensor:
-    """Complex spectrogram (B, T, n_fft // 2 + 1) of audio (B, 1, N); N must be a multiple of `hop_length`."""
+class _Spectrogram(torch.autograd.Function):
+    """Windowed frames of audio (B, N), transformed; its gradient is one inverse transform of half the spectrum.
+
+    The gradient that autograd derives for `rfft` is a complex transform of all of the spectrum, and that of `unfold`
+    adds sample by sample; together they take a third of a training step on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx, audio: Tensor, hop_length: int, window: Tensor) -> Tensor:
+        ctx.hop_length = hop_length
+        ctx.save_for_backward(window)
+        return torch.fft.rfft(frame_signal(audio, len(window), hop_length) * window)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (window,) = ctx.saved_tensors
+        halves = torch.full((gradient.shape[-1],), 0.5, device=gradient.device)
+        halves[0] = halves[-1] = 1.0
+        frames = torch.fft.irfft(gradient * halves, len(window), norm="forward") * window
+        return overlap_add(frames, ctx.hop_length), None, None
+
+
+def spectrogram(audio: Tensor, hop_length: int, window: Tensor) -> Tensor:
+    """Complex spectrogram (B, T, n_fft // 2 + 1) of audio (B, 1, N); `n_fft` is the length of the window.
+
+    N must be a multiple of `hop_length`, and `n_fft` an even one.
+    """
     with torch.autocast(audio.device.type, enabled=False):
-        return torch.fft.rfft(frame_signal(audio.squeeze(1).float(), n_fft, hop_length) * window)
+        return _Spectrogram.apply(audio.squeeze(1).float(), hop_length, window)
 
 
 class MelLoss(nn.Module):
@@ -37,7 +64,7 @@ class MelLoss(nn.Module):
 
     def _log_mel(self, audio: Tensor, n_fft: int) -> Tensor:
         audio = audio[..., : audio.shape[-1] // (n_fft // 4) * (n_fft // 4)]
-        spectrum = spectrogram(audio, n_fft, n_fft // 4, getattr(self, f"window_{n_fft}"))
+        spectrum = spectrogram(audio, n_fft // 4, getattr(self, f"window_{n_fft}"))
         # The derivative of the magnitude at zero is not finite; the floor hides the small constant.
         magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-9).sqrt()
         with torch.autocast(audio.device.type, enabled=False):
@@ -87,7 +114,7 @@ class LoudnessLoss(nn.Module):
 
     def _power(self, audio: Tensor) -> Tensor:
         hop = self.n_fft // 2
-        spectrum = spectrogram(audio[..., : audio.shape[-1] // hop * hop], self.n_fft, hop, self.window)
+        spectrum = spectrogram(audio[..., : audio.shape[-1] // hop * hop], hop, self.window)
         power = spectrum.real.square() + spectrum.imag.square()
         return power @ self.filters * (2 / (self.n_fft * self.window.square().sum()))  # (B, T, bands)
 
@@ -139,7 +166,7 @@ class EnvelopeLoss(nn.Module):
 
     def _pieces(self, audio: Tensor) -> Tensor:
         hop = self.n_fft // 2
-        spectrum = spectrogram(audio[..., : audio.shape[-1] // hop * hop], self.n_fft, hop, self.window)
+        spectrum = spectrogram(audio[..., : audio.shape[-1] // hop * hop], hop, self.window)
         power = (spectrum.real.square() + spectrum.imag.square()) @ self.filters
         size = min(self.window_frames, power.shape[1])
         pieces = (power + 1e-4).sqrt().unfold(1, size, max(1, size // 8))  # (B, W, bands, size)

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from .bundled import default_checkpoint
 from .configuration_q2d2 import Q2D2Config
-from .data import AudioCache
+from .data import AudioCache, Augmentation
 from .data_stream import AudioStream
 from .discriminators import Discriminators
 from .gan import Autoencoder, discriminator_step, generator_step
@@ -49,6 +49,8 @@ class TrainConfig:
     accumulation: int = field(default=1, metadata={"help": "Parts of a step, one after another to save memory"})
     segment_frames: int = field(default=64, metadata={"help": "Length of a segment, in frames"})
     gain_db: float = field(default=6.0, metadata={"help": "Largest random gain, up or down, in dB"})
+    speed: float = field(default=0.0, metadata={"help": "Largest random change of speed and pitch, as a share"})
+    tone_db: float = field(default=0.0, metadata={"help": "Largest gain of a random curve over frequency, in dB"})
     learning_rate: float = field(default=1e-3, metadata={"help": "Peak rate of the codec"})
     discriminator_learning_rate: float = field(default=5e-4, metadata={"help": "Peak rate of the discriminators"})
     betas: list[float] = field(default_factory=lambda: [0.9, 0.99], metadata={"help": "Of both AdamW optimizers"})
@@ -230,9 +232,9 @@ class CodecTrainer:
         share = config.batch_size // self.accelerator.num_processes
         first = step * config.batch_size + self.accelerator.process_index * share
         samples = config.segment_frames * self.codec.config.hop_length
-        return self.data.batch(config.seed, range(first, first + share), samples, config.gain_db).to(
-            self.accelerator.device
-        )
+        augmentation = Augmentation(config.gain_db, config.speed, config.tone_db)
+        segments = self.data.batch(config.seed, range(first, first + share), samples, augmentation)
+        return segments.to(self.accelerator.device)
 
     def train_step(self) -> dict[str, Tensor]:
         """Update the codec and then, once they take part, the discriminators; returns this process's losses by name."""

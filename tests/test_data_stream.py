@@ -12,6 +12,7 @@ from fsspec.implementations.local import LocalFileSystem
 from recordings import file_bytes
 
 from q2d2_tokenizer import Q2D2Model
+from q2d2_tokenizer.data import Augmentation
 from q2d2_tokenizer.data_stream import AudioStream, expand_urls
 from q2d2_tokenizer.training import CodecTrainer, TrainConfig
 
@@ -40,26 +41,27 @@ def test_segments_depend_on_seed_and_number_alone(folder):
     def stream(**arguments):
         return AudioStream([str(folder)], RATE, ahead=4, window=4, draws=3, **arguments)
 
-    whole = stream().batch(1, range(40), 1000, 0.0)
+    whole = stream().batch(1, range(40), 1000, Augmentation())
     later = stream()
-    assert torch.equal(later.batch(1, range(30, 40), 1000, 0.0), whole[30:])  # as a resumed run
-    assert torch.equal(later.batch(1, range(4), 1000, 0.0), whole[:4])
-    assert not torch.equal(later.batch(2, range(40), 1000, 0.0), whole)
+    assert torch.equal(later.batch(1, range(30, 40), 1000, Augmentation()), whole[30:])  # as a resumed run
+    assert torch.equal(later.batch(1, range(4), 1000, Augmentation()), whole[:4])
+    assert not torch.equal(later.batch(2, range(40), 1000, Augmentation()), whole)
 
 
 def test_windows_follow_one_another_and_long_recordings_are_drawn_more_often(folder):
     stream = AudioStream([str(folder)], RATE, ahead=1, window=3, draws=2, interleave=1)
-    first, second = (set(heard(stream.batch(0, range(6 * w, 6 * w + 6), 100, 0.0))) for w in range(2))
+    first, second = (set(heard(stream.batch(0, range(6 * w, 6 * w + 6), 100, Augmentation()))) for w in range(2))
     assert {frozenset(first) <= {1, 2, 3}, frozenset(second) <= {1, 2, 3}} == {True, False}  # one file, then the other
     assert first | second <= {1, 2, 3, 4, 5, 6}
-    counts = np.bincount(heard(AudioStream([str(folder)], RATE, 1, window=6, draws=100).batch(0, range(600), 100, 0.0)))
+    stream = AudioStream([str(folder)], RATE, 1, window=6, draws=100)
+    counts = np.bincount(heard(stream.batch(0, range(600), 100, Augmentation())))
     assert counts[6] > 3 * counts[1]
 
 
 def test_only_what_is_drawn_is_decoded(folder):
     stream = AudioStream([str(folder)], RATE, ahead=0, window=6, draws=50)
     for _ in range(3):
-        stream.batch(0, range(2), 100, 0.0)
+        stream.batch(0, range(2), 100, Augmentation())
     (decoded,) = [window.result()._decoded for window in stream._windows.values() if window.result()._decoded]
     assert 1 <= len(decoded) <= 2
 
@@ -78,8 +80,8 @@ def test_urls_are_read_through_fsspec(folder, monkeypatch):
         (folder / "notes.txt").write_text("no audio")
         url = f"hf://{folder.name}/*"
         assert [name.rsplit("/")[-1] for name in expand_urls([url])] == ["0.parquet", "1.parquet"]
-        near = AudioStream([str(folder)], RATE, 1).batch(0, range(5), 500, 3.0)
-        assert torch.equal(AudioStream([url], RATE, 1).batch(0, range(5), 500, 3.0), near)
+        near = AudioStream([str(folder)], RATE, 1).batch(0, range(5), 500, Augmentation(3.0))
+        assert torch.equal(AudioStream([url], RATE, 1).batch(0, range(5), 500, Augmentation(3.0)), near)
         with pytest.raises(ValueError, match="no Parquet or audio files"):
             expand_urls([f"hf://{folder.name}/*.flac"])
     finally:

@@ -18,10 +18,11 @@ sys.path.append(str(Path(__file__).parent.parent / "scripts"))
 import train_codec
 
 from q2d2_tokenizer import Q2D2Model
-from q2d2_tokenizer.data import AudioCache, expand_sources
+from q2d2_tokenizer.data import AudioCache, Augmentation, expand_sources
 from q2d2_tokenizer.discriminators import DISCRIMINATORS, Discriminators
 from q2d2_tokenizer.gan import Autoencoder, discriminator_loss, discriminator_step, feature_loss, generator_step
-from q2d2_tokenizer.losses import EnvelopeLoss, LoudnessLoss, MelLoss
+from q2d2_tokenizer.layers import frame_signal
+from q2d2_tokenizer.losses import EnvelopeLoss, LoudnessLoss, MelLoss, spectrogram
 from q2d2_tokenizer.training import CodecTrainer, TrainConfig
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -76,6 +77,18 @@ def test_mel_loss_is_zero_for_equal_audio_and_grows_with_the_difference():
     differences = [loss(audio * gain, audio).item() for gain in (0.9, 0.5, 0.1)]
     assert differences == sorted(differences)
     assert differences[1] == pytest.approx(np.log(2), rel=0.05)  # half the amplitude, log 2 in every band
+
+
+@pytest.mark.parametrize("n_fft, hop", [(256, 64), (768, 384)])
+def test_gradient_of_the_spectrogram_is_that_of_autograd(n_fft: int, hop: int):
+    audio = torch.randn(2, 1, 9 * hop, requires_grad=True)
+    window = torch.hann_window(n_fft)
+    spectrum = spectrogram(audio, hop, window)
+    expected = torch.fft.rfft(frame_signal(audio.squeeze(1), n_fft, hop) * window)
+    assert torch.equal(spectrum, expected)
+    wanted = torch.randn_like(spectrum)
+    ours, reference = (torch.autograd.grad(x, audio, wanted)[0] for x in (spectrum, expected))
+    assert torch.allclose(ours, reference, atol=1e-4)
 
 
 def test_mel_loss_has_finite_gradients_for_silence():
@@ -219,11 +232,40 @@ def test_each_step_moves_only_its_own_parameters(tiny_config):
 
 def test_segments_depend_on_seed_and_number_alone(recordings, tmp_path):
     cache = AudioCache([str(recordings)], tmp_path, RATE)
-    whole = cache.batch(7, range(4), 4000, 6.0)
-    parts = torch.cat([cache.batch(7, range(2), 4000, 6.0), cache.batch(7, range(2, 4), 4000, 6.0)])
+    changes = Augmentation(gain_db=6.0, speed=0.2, tone_db=6.0)
+    whole = cache.batch(7, range(4), 4000, changes)
+    parts = torch.cat([cache.batch(7, range(2), 4000, changes), cache.batch(7, range(2, 4), 4000, changes)])
     assert torch.equal(whole, parts)
-    assert not torch.equal(whole, cache.batch(8, range(4), 4000, 6.0))
+    assert not torch.equal(whole, cache.batch(8, range(4), 4000, changes))
     assert whole.abs().max() < 1
+
+
+def test_augmentation_changes_speed_tone_and_gain():
+    tone = (8000 * np.sin(2 * np.pi * 440 / RATE * np.arange(4 * RATE))).astype(np.int16)
+
+    def segments(**changes):
+        augmentation = Augmentation(**changes)
+        return [augmentation.segment(tone, np.random.default_rng(i), RATE)[0].numpy() for i in range(20)]
+
+    def pitches(**changes):
+        return [float(np.abs(np.fft.rfft(x * np.hanning(len(x)))).argmax()) for x in segments(**changes)]
+
+    assert pitches() == [440.0] * 20
+    assert pitches(tone_db=12.0) == [440.0] * 20
+    moved = pitches(speed=0.2)
+    assert min(moved) < 400 and max(moved) > 480 and 440 / 1.21 < min(moved) and max(moved) < 440 * 1.21
+    plain = np.abs(segments()[0]).max()
+    for changes in ({"gain_db": 6.0}, {"tone_db": 6.0}):
+        peaks_db = [20 * np.log10(np.abs(x).max() / plain) for x in segments(**changes)]
+        assert min(peaks_db) < -2 and max(peaks_db) > 2 and max(map(abs, peaks_db)) < 6.1
+
+
+def test_a_short_recording_gets_silence_at_its_end_at_any_speed():
+    short = np.full(500, 1000, np.int16)
+    for seed in range(10):
+        segment = Augmentation(speed=0.2).segment(short, np.random.default_rng(seed), 2000)
+        assert segment.shape == (1, 2000)
+        assert segment[0, 300].abs() > 0.02 and (segment[0, 640:] == 0).all()
 
 
 def test_cache_resamples_and_is_reused(recordings, tmp_path):
