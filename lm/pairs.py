@@ -57,9 +57,10 @@ class _EarlierIndices(nn.Module):
         self.down = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
     def forward(self, hidden: Tensor, earlier: Tensor) -> Tensor:
-        """States (n, D) of states (n, D) and the summed embeddings (n, D) of the earlier indices."""
-        inputs = torch.cat([hidden, self.norm(earlier)], -1)
-        return hidden + self.down(nn.functional.silu(self.up(inputs)))
+        """States (..., D) of states (..., D) and the summed embeddings (..., D) of the earlier indices."""
+        of_hidden, of_earlier = self.up.weight.chunk(2, dim=1)
+        inner = nn.functional.linear(hidden, of_hidden) + nn.functional.linear(self.norm(earlier), of_earlier)
+        return hidden + self.down(nn.functional.silu(inner))
 
 
 class PairLlamaForCausalLM(LlamaPreTrainedModel):
@@ -114,9 +115,9 @@ class PairLlamaForCausalLM(LlamaPreTrainedModel):
         )
 
     def factor_logits(self, hidden: Tensor, earlier: list[Tensor]) -> Tensor:
-        """Logits of the next group's points (n, G) of states (n, D), given the points (n,) of the earlier groups.
+        """Logits of the next group's points (..., G) of states (..., D), given the points (...) of the earlier groups.
 
-        Those of the first group are (n, 1 + G): `<eos>` comes first.
+        Those of the first group are (..., 1 + G): `<eos>` comes first.
         """
         group = len(earlier)
         if earlier:
@@ -154,9 +155,8 @@ class PairLlamaForCausalLM(LlamaPreTrainedModel):
         end, joint = joint[:, :1], joint[:, 1:]  # joint: (B, codes of the groups so far), the first varies fastest
         for group in range(1, len(self.points_per_group)):
             codes = torch.arange(joint.shape[1], device=hidden.device)
-            earlier = [index.repeat(len(hidden)) for index in codes_to_indices(codes, self.points_per_group[:group])]
-            logits = self.factor_logits(hidden.repeat_interleave(len(codes), 0), earlier).float()
-            next_point = logits.log_softmax(-1).unflatten(0, (len(hidden), len(codes)))
+            earlier = codes_to_indices(codes, self.points_per_group[:group])
+            next_point = self.factor_logits(hidden.unsqueeze(1), earlier).float().log_softmax(-1)  # (B, codes, G)
             joint = (joint.unsqueeze(1) + next_point.transpose(1, 2)).flatten(1)
         others = joint.new_full((len(hidden), self.config.vocab_size), -torch.inf)
         others[:, self.config.eos_token_id] = end[:, 0]
