@@ -37,6 +37,9 @@ class GenerationSettings:
     temperature: float = field(default=0.7, metadata={"help": "Of sampling; 0 takes the likeliest code"})
     top_k: int = field(default=0, metadata={"help": "Sample among that many likeliest codes; 0 for all"})
     top_p: float = field(default=0.9, metadata={"help": "Sample among the likeliest codes of that total probability"})
+    guidance_scale: float = field(
+        default=1.0, metadata={"help": "How far scores are moved away from those without the text; 1 for not at all"}
+    )
     repetition_penalty: float = field(
         default=0.0, metadata={"help": "Taken off the logit of a code for each time it occurs in the window"}
     )
@@ -54,6 +57,8 @@ class GenerationSettings:
                 "temperature, top_k and repetition_penalty must be at least 0 and top_p above 0 and at most 1, got "
                 f"{self.temperature}, {self.top_k}, {self.repetition_penalty} and {self.top_p}"
             )
+        if self.guidance_scale < 0:
+            raise ValueError(f"guidance_scale must be at least 0, got {self.guidance_scale}")
         if not 1 <= self.min_codes <= self.max_codes or self.repetition_window < 1 or self.loop_codes < 0:
             raise ValueError(
                 "lengths must keep to 1 <= min_codes <= max_codes, repetition_window >= 1 and loop_codes >= 0, got "
@@ -212,12 +217,15 @@ class Generation:
             _check_prompt(prompt, self._layout, context)
         self._limits = [min(settings.max_codes, context - len(prompt)) for prompt in prompts]
         size = max(map(len, prompts))
-        ids = np.full((len(prompts), size + max(self._limits)), PAD)
-        for row, prompt in zip(ids, prompts, strict=True):
+        # With guidance every prompt has a second row, without its text, that gets the same codes.
+        is_guided = settings.guidance_scale != 1 and any(prompt[1] != AUDIO for prompt in prompts)
+        rows = [*prompts, *map(_without_text, prompts)] if is_guided else prompts
+        ids = np.full((len(rows), size + max(self._limits)), PAD)
+        for row, prompt in zip(ids, rows, strict=True):
             row[size - len(prompt) : size] = prompt
         self._size = size
         self._ids = torch.from_numpy(ids).to(self._model.device)
-        starts = torch.tensor([[size - len(prompt)] for prompt in prompts], device=self._model.device)
+        starts = torch.tensor([[size - len(prompt)] for prompt in rows], device=self._model.device)
         places = torch.arange(self._ids.shape[1], device=starts.device) - starts  # negative in the padding
         self._mask = (places >= 0).long() if starts.any() else None
         self._positions = self._place(places)
@@ -237,11 +245,11 @@ class Generation:
         device, settings = self._model.device, self.settings
         generators = [torch.Generator(device).manual_seed(settings.seed + row) for row in range(len(self.reasons))]
         processors = logits_processors(settings, self._layout, self._size)
-        cache, start, end = make_cache(self._model.config), 0, self._size
+        cache, start, end, num_rows = make_cache(self._model.config), 0, self._size, len(self.reasons)
         while None in self.reasons:
-            scores = self._scores(start, end, cache).float()
+            scores = self._guide(self._scores(start, end, cache).float())
             for process in processors:  # the list itself would look at their signatures, every time
-                scores = process(self._ids[:, :end], scores)
+                scores = process(self._ids[:num_rows, :end], scores)
             chosen = _choose(scores, generators) if settings.temperature else scores.argmax(-1)
             codes = self._take(end, chosen)
             start, end = end, end + 1
@@ -260,6 +268,14 @@ class Generation:
             return self._model.log_probs(states[:, -1])
         return self._model(self._ids[:, start:end], logits_to_keep=1, **arguments).logits[:, -1]
 
+    def _guide(self, scores: Tensor) -> Tensor:
+        """Scores (B, V) of those of all rows: classifier-free guidance, as in transformers."""
+        if len(scores) == len(self.reasons):
+            return scores
+        with_text, without = scores.log_softmax(-1).chunk(2)
+        moved = without + self.settings.guidance_scale * (with_text - without)
+        return torch.where(with_text.isneginf(), with_text, moved)
+
     def _take(self, place: int, chosen: Tensor) -> np.ndarray:
         """Note the ids (B,) chosen for a place; returns codes (B,)."""
         codes = np.full(len(self.reasons), -1)
@@ -269,7 +285,7 @@ class Generation:
             if chosen_id == EOS:
                 self.reasons[row] = ENDED
                 continue
-            self._ids[row, place] = chosen_id
+            self._ids[row :: len(self.reasons), place] = chosen_id
             codes[row] = chosen_id - self._layout.audio_offset
             length = place + 1 - self._size
             if self._loops(self._ids[row, self._size : place + 1]):
@@ -293,6 +309,11 @@ def generate_codes(
     generation = Generation(language_model, prompts, settings)
     rows = np.stack(list(generation), axis=1)  # (B, T)
     return [Generated(row[row >= 0], reason) for row, reason in zip(rows, generation.reasons, strict=True)]
+
+
+def _without_text(prompt: np.ndarray) -> np.ndarray:
+    """Ids (S,) of a prompt less its text."""
+    return np.concatenate([prompt[:1], prompt[np.argmax(prompt == AUDIO) :]])
 
 
 def _choose(scores: Tensor, generators: list[torch.Generator]) -> Tensor:

@@ -17,7 +17,7 @@ from lm.model import LanguageModel
 from q2d2_tokenizer import Q2D2Model, default_checkpoint, read_audio
 from q2d2_tokenizer.token_file import load_tokens
 
-_SAMPLING = ("temperature", "top_k", "top_p", "repetition_penalty", "repetition_window", "seed")
+_SAMPLING = ("temperature", "top_k", "top_p", "guidance_scale", "repetition_penalty", "repetition_window", "seed")
 _PIECE_CODES = 24
 
 

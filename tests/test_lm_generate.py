@@ -16,6 +16,7 @@ from lm.generate import (
     MAX_LENGTH,
     Generation,
     GenerationSettings,
+    _without_text,
     generate_codes,
     logits_processors,
     make_prompt,
@@ -125,6 +126,31 @@ def test_cached_scores_are_those_without_a_cache(any_model):
 
 
 @torch.no_grad()
+def test_guidance_moves_scores_away_from_those_without_the_text(any_model):
+    model, layout, scale = any_model.model, any_model.layout, 3.0
+
+    def log_probs(prompt: np.ndarray, codes: np.ndarray) -> torch.Tensor:
+        ids = torch.from_numpy(np.concatenate([prompt, layout.codes_to_ids(codes)]))[None]
+        output = model(ids, torch.ones_like(ids), position_ids=layout.position_ids(ids), use_cache=False)
+        scores = output.logits[0] if "logits" in output else model.log_probs(output.last_hidden_state[0])
+        return scores[len(prompt) - 1 : -1].log_softmax(-1)[:, layout.audio_offset :]
+
+    differ = False
+    for prompt in prompts(any_model)[:2]:
+        codes = generate_codes(any_model, [prompt], dataclasses.replace(GREEDY, guidance_scale=scale))[0].codes
+        with_text, without = log_probs(prompt, codes), log_probs(_without_text(prompt), codes)
+        assert codes.tolist() == (without + scale * (with_text - without)).argmax(-1).tolist()
+        differ |= codes.tolist() != with_text.argmax(-1).tolist()
+    assert differ
+
+
+def test_guidance_changes_nothing_without_text(language_model):
+    speech = prompts(language_model)[2:]
+    guided = generate_codes(language_model, speech, dataclasses.replace(GREEDY, guidance_scale=3.0))
+    assert guided[0].codes.tolist() == generate_codes(language_model, speech, GREEDY)[0].codes.tolist()
+
+
+@torch.no_grad()
 def test_the_loop_of_pair_models_places_text_too():
     language_model = make_model("pairs", True)
     (prompt,) = prompts(language_model)[:1]
@@ -150,7 +176,14 @@ def test_the_cache_grows_without_losing_anything(language_model):
     assert cache.get_seq_length() == 40
 
 
-@pytest.mark.parametrize("settings", [GREEDY, GenerationSettings(max_codes=12, repetition_penalty=0.3, seed=5)])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        GREEDY,
+        GenerationSettings(max_codes=12, repetition_penalty=0.3, seed=5),
+        GenerationSettings(max_codes=12, guidance_scale=2.0, seed=5),
+    ],
+)
 def test_a_row_of_a_batch_is_what_comes_alone(any_model, settings):
     rows = prompts(any_model)
     together = generate_codes(any_model, rows, settings)
