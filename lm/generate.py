@@ -195,6 +195,7 @@ class Generation:
         language_model: The model.
         prompts: Ids of each row, as `make_prompt` makes them.
         settings: What is sampled and when it ends.
+        prompt_texts: What the codes of each prompt say, as given to `make_prompt`: text is placed by it.
 
     Raises:
         ValueError: If a prompt is not `<bos> text <audio> codes`, or fills the context, or the model is one of pair
@@ -207,6 +208,7 @@ class Generation:
         language_model: LanguageModel,
         prompts: list[np.ndarray],
         settings: GenerationSettings = GenerationSettings(),  # noqa: B008 - frozen
+        prompt_texts: list[str] | None = None,
     ):
         self._model, self._layout, self.settings = language_model.model, language_model.layout, settings
         context = self._model.config.max_position_embeddings
@@ -228,12 +230,14 @@ class Generation:
         starts = torch.tensor([[size - len(prompt)] for prompt in rows], device=self._model.device)
         places = torch.arange(self._ids.shape[1], device=starts.device) - starts  # negative in the padding
         self._mask = (places >= 0).long() if starts.any() else None
-        self._positions = self._place(places)
+        spoken = [len(language_model.text.encode(text)) if text else 0 for text in prompt_texts or [""] * len(prompts)]
+        spoken += [0] * (len(rows) - len(prompts))
+        self._positions = self._place(places, torch.tensor(spoken, device=starts.device))
         self.reasons: list[str | None] = [None] * len(prompts)
 
-    def _place(self, places: Tensor) -> Tensor | None:
+    def _place(self, places: Tensor, num_spoken: Tensor) -> Tensor | None:
         """Positions (B, S) of all ids there may be, as far as they are not the usual ones."""
-        prompts = self._layout.position_ids(self._ids[:, : self._size])
+        prompts = self._layout.position_ids(self._ids[:, : self._size], num_spoken)
         if prompts is None:
             return None if self._mask is None else places.clamp(min=0)
         later = torch.arange(1, places.shape[1] - self._size + 1, device=places.device)

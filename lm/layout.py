@@ -137,7 +137,7 @@ class Layout:
         """
         return np.concatenate([[BOS], self.pieces_to_ids(pieces), [AUDIO], self.codes_to_ids(codes)])
 
-    def position_ids(self, ids: Tensor) -> Tensor | None:
+    def position_ids(self, ids: Tensor, num_spoken: Tensor | None = None) -> Tensor | None:
         """Positions (B, S) int64 of ids (B, S); None for the usual ones.
 
         Padding at the start and `<bos>` are at 0, text pieces in the middle of where their sound is expected, `<audio>`
@@ -146,6 +146,8 @@ class Layout:
 
         Args:
             ids: `<bos> text <audio> codes`, as far as they go, after any padding.
+            num_spoken: How many pieces (B,) at the start of each text are what the codes say: these are stretched over
+                the codes, and the rest follows.
         """
         if not self.codes_per_piece:
             return None
@@ -154,6 +156,12 @@ class Layout:
         codes = torch.tensor(self.codes_per_piece, device=ids.device)[pieces] * is_text
         in_audio = (ids == AUDIO).cumsum(-1)
         middles = codes.cumsum(-1) - codes / 2 + self.codes_before_text * is_text
+        if num_spoken is not None:
+            is_spoken = is_text & (is_text.cumsum(-1) <= num_spoken.unsqueeze(-1))
+            there = (ids >= self.audio_offset).sum(-1, keepdim=True)
+            expected = (codes * is_spoken).sum(-1, keepdim=True) + self.codes_before_text
+            placed = torch.where(is_spoken, middles * there / expected, middles - expected + there)
+            middles = torch.where(is_text & is_spoken.any(-1, keepdim=True), placed, middles)
         return torch.where(in_audio > 0, in_audio.cumsum(-1) - 1, middles.round().long())
 
     def check_codec(self, fingerprint: str) -> None:

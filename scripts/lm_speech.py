@@ -113,7 +113,7 @@ class Speech:
             codes = torch.from_numpy(task.codes).view(1, 1, -1)
             return self._codec.decode(codes).audio_values.flatten().numpy(), {}
         start = time.perf_counter()
-        generation = Generation(self._language_model, [task.prompt], self._settings)
+        generation = Generation(self._language_model, [task.prompt], self._settings, [task.prompt_text])
         audio = np.concatenate(list(decode_pieces(self._codec, (int(code) for (code,) in generation))))
         return audio, {"taken": time.perf_counter() - start, "reason": generation.reasons[0]}
 

@@ -15,7 +15,7 @@ from lm.model import LanguageModel
 from q2d2_tokenizer import Q2D2Model, read_audio
 
 PROMPT_SECONDS = 3.0
-LONGEST_VOICE_SECONDS = 8.0  # a longer prompt would leave too little of the context
+LONGEST_VOICE_SECONDS = 4.0  # prompt and text together should be no longer than recordings of training
 RECORDING, CODEC = "recording", "codec"
 TTS, VOICE, CONTINUATION, SENTENCES = "text to speech", "in the voice of a prompt", "continuation", "sentences"
 
@@ -40,6 +40,7 @@ class Task:
         id: Unique within the system.
         text: What is said; empty if that is open.
         prompt: Ids (S,) of the prompt; None if there is nothing to generate.
+        prompt_text: What the codes of the prompt say.
         codes: Codes (T,) of the recording; None for sentences without one.
         audio: The recording (N,), for systems that are not generated.
         voice: Audio (N,) of the voice it should have; None if any will do.
@@ -49,6 +50,7 @@ class Task:
     id: str
     text: str
     prompt: np.ndarray | None = None
+    prompt_text: str = ""
     codes: np.ndarray | None = None
     audio: np.ndarray | None = None
     voice: np.ndarray | None = None
@@ -100,10 +102,10 @@ def recording_tasks(recordings: list[Recording], language_model: LanguageModel, 
         tasks.append(Task(CODEC, one.id, one.text, codes=one.codes, voice=voice))
         if _can_read(language_model, one.text):
             prompt = make_prompt(language_model, one.text)
-            tasks.append(Task(TTS, one.id, one.text, prompt, one.codes, voice=voice))
+            tasks.append(Task(TTS, one.id, one.text, prompt, codes=one.codes, voice=voice))
             if other and _can_read(language_model, other.text):
                 prompt = make_prompt(language_model, one.text, other.codes, other.text)
-                tasks.append(Task(VOICE, one.id, one.text, prompt, one.codes, voice=voice))
+                tasks.append(Task(VOICE, one.id, one.text, prompt, other.text, one.codes, voice=voice))
         start = one.codes[: int(PROMPT_SECONDS * codec.config.frame_rate)]
         heard = one.audio[: len(start) * codec.config.hop_length]
         tasks.append(Task(CONTINUATION, one.id, "", make_prompt(language_model, codes=start), voice=heard))

@@ -42,7 +42,7 @@ def speak(args: argparse.Namespace) -> None:
     settings = make_settings(args, codec.config.frame_rate)
     with soundfile.SoundFile(args.output, "w", codec.config.sampling_rate, 1) as file:
         for number, (part, prompt) in enumerate(zip(parts, prompts, strict=True), start=1):
-            spoken = speak_into(file, codec, Generation(language_model, [prompt], settings))
+            spoken = speak_into(file, codec, Generation(language_model, [prompt], settings, [args.prompt_text]))
             print(f"{number}/{len(parts)}  {spoken}  {part!r}", flush=True)
     print(f"written {args.output}")
 

@@ -116,6 +116,15 @@ def test_text_lies_where_its_sound_is_expected(layout, tmp_path):
             replace(layout, codes_per_piece=wrong)
 
 
+def test_spoken_text_lies_on_the_codes_that_are_there(layout):
+    spread = replace(layout, codes_per_piece=(0.0, 2.5, 4.0, 1.0, 1.0, 1.0, 1.0))
+    text = [spread.text_offset + piece for piece in (1, 2, 1, 2)]
+    ids = torch.tensor([[BOS, *text, AUDIO, *[spread.audio_offset] * 15]]).expand(2, -1)
+    spoken, unspoken = spread.position_ids(ids, torch.tensor([2, 0]))
+    assert spoken.tolist() == [0, 3, 10, 16, 20, *range(16)]  # 6.5 codes are expected where there are 15
+    assert unspoken.tolist() == spread.position_ids(ids)[0].tolist() == [0, 1, 4, 8, 11, *range(16)]
+
+
 def test_text_size_and_fingerprint_go_together():
     with pytest.raises(ValueError, match="together"):
         Layout(codebook_size=10, sampling_rate=24000, codec_fingerprint="a", text_size=7)
