@@ -30,6 +30,9 @@ class StftEncoder(Float32Buffers, FramePart):
         depth: ConvNeXt blocks.
         expansion: Width of the network in each block, as a multiple of the hidden size.
         kernel_size: Of the convolutions, in frames; odd.
+        sample_bits: Samples are rounded to so many bits. The logarithm sees the noise of this in bands that are
+            otherwise empty, as above 8 kHz in audio that was resampled from 16 kHz, so they should look alike whether
+            the audio comes from a 16-bit file or from a resampler.
     """
 
     def __init__(
@@ -40,12 +43,16 @@ class StftEncoder(Float32Buffers, FramePart):
         depth: int = 3,
         expansion: int = 3,
         kernel_size: int = 7,
+        sample_bits: int = 16,
     ):
         super().__init__()
         if n_fft < config.hop_length:
             raise ValueError(f"n_fft must be at least the hop length, {config.hop_length}, got {n_fft}")
+        if not 2 <= sample_bits <= 24:
+            raise ValueError(f"sample_bits must be within 2 and 24, got {sample_bits}")
         self.n_fft = n_fft
         self.hop_length = config.hop_length
+        self.full_scale = 2.0 ** (sample_bits - 1)
         self.register_buffer("window", torch.hann_window(n_fft, dtype=torch.float32).clone())
         filters = mel_filter_bank(
             n_fft // 2 + 1, n_mels, 0.0, config.sampling_rate / 2, config.sampling_rate, mel_scale="slaney"
@@ -68,7 +75,10 @@ class StftEncoder(Float32Buffers, FramePart):
         # logarithm shows it. So it is float64, except in training, where tokens need not be the same again.
         training = torch.is_grad_enabled()
         wide, narrow = exact_dtype(audio.device), self.backbone.norm.weight.dtype
-        windows = frame_signal(audio.flatten(1), self.n_fft, self.hop_length)  # (B, T, n_fft)
+        samples = audio.flatten(1)
+        if not training:  # training data are 16-bit samples, and rounding has no gradient
+            samples = (samples * self.full_scale).round() / self.full_scale
+        windows = frame_signal(samples, self.n_fft, self.hop_length)  # (B, T, n_fft)
         window = self.window.to(torch.float32 if training else wide)
         frames_at_once = _FRAMES_AT_ONCE if audio.device.type == "cpu" else windows.shape[1]
         mel = torch.cat([self._mel(part * window) for part in windows.split(frames_at_once, dim=1)], dim=1)

@@ -57,6 +57,7 @@ def plot(curves: dict[str, tuple[list[int], list[float]]], path: Path) -> None:
             axis.plot(steps, smoothed(values), color="C0")
         axis.set_title(name)
         axis.set_xlabel("step")
+        axis.locator_params(axis="x", nbins=5)
     figure.savefig(path, dpi=100)
     plt.close(figure)
 

@@ -24,7 +24,7 @@ def parse_arguments(argv: list[str] | None) -> tuple[argparse.ArgumentParser, ar
     parser.add_argument("--output", type=Path, default=Path("speech.wav"), help="wav file to write")
     parser.add_argument("--prompt", type=Path, help="recording (or token file) of the voice to speak with")
     parser.add_argument("--prompt_text", default="", help="what the prompt says")
-    parser.add_argument("--part_characters", type=int, default=150, help="most text spoken at a time; no longer than in training")
+    parser.add_argument("--part_characters", type=int, default=150, help="most text spoken at a time")
     add_options(parser, max_seconds=20.0)
     args = parser.parse_args(argv)
     if (args.text is None) == (args.file is None):

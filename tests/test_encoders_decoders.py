@@ -45,6 +45,16 @@ def test_encoder_gives_one_latent_per_hop(name: str, kwargs: dict, frames: int):
     assert encoder(torch.zeros(1, 1, frames * HOP)).isfinite().all()
 
 
+@torch.no_grad()
+def test_stft_hears_samples_of_so_many_bits():
+    encoder = build(ENCODERS, "stft", {"sample_bits": 8})
+    audio = torch.randn(1, 1, 5 * HOP) / 10
+    assert torch.equal(encoder(audio), encoder((audio * 128).round() / 128))
+    assert not torch.equal(encoder(audio), build(ENCODERS, "stft", {"sample_bits": 9})(audio))
+    with pytest.raises(ValueError, match="sample_bits must be within 2 and 24, got 1"):
+        build(ENCODERS, "stft", {"sample_bits": 1})
+
+
 @pytest.mark.parametrize(("name", "kwargs"), DECODER_CASES)
 @pytest.mark.parametrize("frames", [1, 2, 13])
 def test_decoder_gives_one_hop_per_latent(name: str, kwargs: dict, frames: int):
