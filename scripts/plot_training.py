@@ -18,13 +18,14 @@ SMOOTHING = 0.9  # of the line through the values of single steps
 
 
 def read_log(path: Path) -> dict[str, tuple[list[int], list[float]]]:
-    """Steps and values of everything logged; of a step that was logged twice, by a run that was resumed, the last."""
+    """Steps and values of every number logged; of a step that was logged twice, by a run that was resumed, the last."""
     values: dict[str, dict[int, float]] = defaultdict(dict)
     for line in path.read_text().splitlines():
         row = json.loads(line)
         step = row.pop("step")
         for name, value in row.items():
-            values[name][step] = value
+            if not isinstance(value, list | dict):  # of places and grids
+                values[name][step] = value
     curves = {name: sorted(found.items()) for name, found in values.items() if name != "minutes"}
     return {name: tuple(map(list, zip(*points, strict=True))) for name, points in curves.items()}
 

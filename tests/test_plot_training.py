@@ -16,7 +16,10 @@ def test_curves_of_a_run_that_was_resumed(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     rows = [{"step": s, "mel": 1 / s, "minutes": 0.1 * s} for s in (10, 20, 30)]
-    rows += [{"step": 20, "mel": 5.0, "minutes": 0.3}, {"step": 20, "validation_mel": 0.5}]
+    rows += [
+        {"step": 20, "mel": 5.0, "minutes": 0.3},
+        {"step": 20, "validation_mel": 0.5, "validation_bits_by_place": {"0": 1.0}},
+    ]
     (run / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (run / "config.json").write_text('{"steps": 30}')
     curves = plot_training.read_log(run / "log.jsonl")
