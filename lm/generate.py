@@ -34,7 +34,7 @@ _NONE = np.empty(0, np.int64)
 class GenerationSettings:
     """What is sampled and when it ends; lengths are in codes."""
 
-    temperature: float = field(default=0.7, metadata={"help": "Of sampling; 0 takes the likeliest code"})
+    temperature: float = field(default=0.5, metadata={"help": "Of sampling; 0 takes the likeliest code"})
     top_k: int = field(default=0, metadata={"help": "Sample among that many likeliest codes; 0 for all"})
     top_p: float = field(default=0.9, metadata={"help": "Sample among the likeliest codes of that total probability"})
     guidance_scale: float = field(

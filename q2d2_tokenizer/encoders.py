@@ -69,6 +69,10 @@ class StftEncoder(Float32Buffers, FramePart):
     def forward(self, audio: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         return super().forward(audio.view(len(audio), -1, self.hop_length), frame_mask)
 
+    def round_samples(self, samples: Tensor) -> Tensor:
+        """Samples (...) rounded to `sample_bits`."""
+        return (samples * self.full_scale).round() / self.full_scale
+
     def _features(self, audio: Tensor, frame_mask: Tensor | None) -> Tensor:
         """Log-mel spectrogram (B, T, n_mels) of frames of audio (B, T, hop_length), zeros outside the recording."""
         # Next to a loud tone, what float32 rounds off in the transform is more than there is in a quiet band, and the
@@ -77,7 +81,7 @@ class StftEncoder(Float32Buffers, FramePart):
         wide, narrow = exact_dtype(audio.device), self.backbone.norm.weight.dtype
         samples = audio.flatten(1)
         if not training:  # training data are 16-bit samples, and rounding has no gradient
-            samples = (samples * self.full_scale).round() / self.full_scale
+            samples = self.round_samples(samples)
         windows = frame_signal(samples, self.n_fft, self.hop_length)  # (B, T, n_fft)
         window = self.window.to(torch.float32 if training else wide)
         frames_at_once = _FRAMES_AT_ONCE if audio.device.type == "cpu" else windows.shape[1]

@@ -44,7 +44,8 @@ class OnnxEncoder(nn.Module):
 
     def forward(self, input_values: Tensor) -> Tensor:
         n_fft, hop = self.encoder.n_fft, self.encoder.hop_length
-        frames = frame_signal(F.pad(input_values.squeeze(1), (0, hop - 1)), n_fft, hop)  # (1, ceil(N / hop), n_fft)
+        samples = self.encoder.round_samples(input_values.squeeze(1))
+        frames = frame_signal(F.pad(samples, (0, hop - 1)), n_fft, hop)  # (1, ceil(N / hop), n_fft)
         real, imaginary = (frames.double() @ self.kernels).chunk(2, dim=-1)  # 2 x (1, T, n_fft // 2 + 1)
         mel = (real.square() + imaginary.square()).sqrt().float() @ self.encoder.mel_filters
         return self.quantizer.encode(self.encoder.backbone(mel.clamp_min(1e-5).log())).unsqueeze(1)

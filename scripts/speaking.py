@@ -18,6 +18,7 @@ from q2d2_tokenizer import Q2D2Model, default_checkpoint, read_audio
 from q2d2_tokenizer.token_file import load_tokens
 
 _SAMPLING = ("temperature", "top_k", "top_p", "guidance_scale", "repetition_penalty", "repetition_window", "seed")
+GUIDANCE_SCALE = 2.0  # of the scripts; best for the bundled model on held-out texts, see docs/LOG.md
 _PIECE_CODES = 24
 
 
@@ -30,6 +31,7 @@ def add_options(parser: argparse.ArgumentParser, max_seconds: float) -> None:
     fields = {field.name: field for field in dataclasses.fields(GenerationSettings)}
     for field in (fields[name] for name in _SAMPLING):
         parser.add_argument(f"--{field.name}", type=field.type, default=field.default, help=field.metadata["help"])
+    parser.set_defaults(guidance_scale=GUIDANCE_SCALE)
 
 
 def make_settings(args: argparse.Namespace, frame_rate: float) -> GenerationSettings:

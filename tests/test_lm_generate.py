@@ -253,7 +253,7 @@ def test_temperature_top_k_and_top_p_narrow_the_choice(language_model):
     scores = torch.randn(1, layout.vocab_size)
 
     def allowed(**changes) -> int:
-        settings = GenerationSettings(**{"top_p": 1.0, "min_codes": 1} | changes)
+        settings = GenerationSettings(**{"top_p": 1.0, "temperature": 0.7, "min_codes": 1} | changes)
         processed = logits_processors(settings, layout, len(prompt))(torch.from_numpy(prompt)[None], scores.clone())
         return int(torch.isfinite(processed).sum())
 
