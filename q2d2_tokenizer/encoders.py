@@ -80,7 +80,7 @@ class StftEncoder(Float32Buffers, FramePart):
         training = torch.is_grad_enabled()
         wide, narrow = exact_dtype(audio.device), self.backbone.norm.weight.dtype
         samples = audio.flatten(1)
-        if not training:  # training data are 16-bit samples, and rounding has no gradient
+        if not training:  # rounding has no gradient, and training segments bring the noise of 16 bits along
             samples = self.round_samples(samples)
         windows = frame_signal(samples, self.n_fft, self.hop_length)  # (B, T, n_fft)
         window = self.window.to(torch.float32 if training else wide)

@@ -64,6 +64,16 @@ def prompts(language_model: LanguageModel) -> list[np.ndarray]:
     ]
 
 
+def uncached_scores(language_model: LanguageModel, prompt: np.ndarray, codes: np.ndarray) -> torch.Tensor:
+    """Scores (T, V) of all ids at the place of each code (T,) after a prompt."""
+    model, layout = language_model.model, language_model.layout
+    ids = torch.from_numpy(np.concatenate([prompt, layout.codes_to_ids(codes)]))[None]
+    mask = torch.ones_like(ids)  # without it, transformers takes positions that start again for packed sequences
+    output = model(ids, mask, position_ids=layout.position_ids(ids), use_cache=False)
+    scores = output.logits[0] if "logits" in output else model.log_probs(output.last_hidden_state[0])
+    return scores[len(prompt) - 1 : -1]
+
+
 def with_bias(language_model: LanguageModel, **biases: float) -> LanguageModel:
     """The same model with numbers added to the scores of ids."""
     model = make_language_model(ModelSettings(**TINY), language_model.layout).eval()
@@ -113,29 +123,21 @@ def test_a_stock_llama_generates_audio_alone_and_stops_at_the_context(language_m
 
 @torch.no_grad()
 def test_cached_scores_are_those_without_a_cache(any_model):
-    model, layout = any_model.model, any_model.layout
     for prompt in prompts(any_model):
         (generated,) = generate_codes(any_model, [prompt], GREEDY)
-        ids = torch.from_numpy(np.concatenate([prompt, layout.codes_to_ids(generated.codes)]))[None]
-        mask = torch.ones_like(ids)  # without it, transformers takes positions that start again for packed sequences
-        output = model(ids, mask, position_ids=layout.position_ids(ids), use_cache=False)
-        scores = output.logits[0] if "logits" in output else model.log_probs(output.last_hidden_state[0])
-        scores[:, : layout.audio_offset] = -torch.inf
-        expected = scores[len(prompt) - 1 : -1].argmax(-1) - layout.audio_offset
+        scores = uncached_scores(any_model, prompt, generated.codes)
+        scores[:, : any_model.layout.audio_offset] = -torch.inf
+        expected = scores.argmax(-1) - any_model.layout.audio_offset
         assert len(generated.codes) and generated.codes.tolist() == expected.tolist()
 
 
 @torch.no_grad()
 def test_guidance_moves_scores_away_from_those_without_the_text(any_model):
-    model, layout, scale = any_model.model, any_model.layout, 3.0
+    scale, differ = 3.0, False
 
     def log_probs(prompt: np.ndarray, codes: np.ndarray) -> torch.Tensor:
-        ids = torch.from_numpy(np.concatenate([prompt, layout.codes_to_ids(codes)]))[None]
-        output = model(ids, torch.ones_like(ids), position_ids=layout.position_ids(ids), use_cache=False)
-        scores = output.logits[0] if "logits" in output else model.log_probs(output.last_hidden_state[0])
-        return scores[len(prompt) - 1 : -1].log_softmax(-1)[:, layout.audio_offset :]
+        return uncached_scores(any_model, prompt, codes).log_softmax(-1)[:, any_model.layout.audio_offset :]
 
-    differ = False
     for prompt in prompts(any_model)[:2]:
         codes = generate_codes(any_model, [prompt], dataclasses.replace(GREEDY, guidance_scale=scale))[0].codes
         with_text, without = log_probs(prompt, codes), log_probs(_without_text(prompt), codes)
