@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,18 @@ def describe_codec(rows: list[Row], nominal_bps: float | None) -> dict[str, floa
     return facts
 
 
+def _as_given_here(checkpoint: str) -> str:
+    """A folder as seen from the current one, so that results name no machine; a name on the Hub stays."""
+    return os.path.relpath(checkpoint) if os.path.isabs(checkpoint) else checkpoint
+
+
 def describe_ours(codec: OurCodec, rows: list[Row], memory: dict[str, float] | None) -> dict[str, Any]:
     """What is known of the codec under test alone: use of the joint codebook and of every grid, memory."""
     codes = np.concatenate([row["facts"]["codes"] for row in rows])
     lattices = getattr(codec.model.quantizer, "lattices", None)
     grids = lattices.codes_to_indices(torch.from_numpy(codes)).T.numpy() if lattices else []
     return {
-        "checkpoint": codec.checkpoint,
+        "checkpoint": _as_given_here(codec.checkpoint),
         "fingerprint": codec.fingerprint,
         "tokens": len(codes),
         "usage": usage(codes, codec.model.config.codebook_size),

@@ -295,3 +295,9 @@ def test_domains_are_measured_and_make_a_page(setting, tmp_path, monkeypatch):
     make_results.main([*folders, "--output", str(tmp_path / "RESULTS.md")])
     page = (tmp_path / "RESULTS.md").read_text()
     assert page.count("\n## ") == 3 and "## noisy, 10 dB" in page and "log_mel ↓" in page
+
+
+def test_results_name_no_machine(setting, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    evaluate_codec.main(setting)
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["ours"]["checkpoint"] == "checkpoint"
