@@ -14,6 +14,7 @@ from accelerate.utils import set_seed
 from torch import nn
 from tqdm.auto import tqdm
 
+from .bundled import default_checkpoint
 from .data import TokenCorpus, TrainingBatches, expand_shards, shard_layout, shard_neighbours, validation_batches
 from .layout import LAYOUT_FILE, Layout
 from .model import LanguageModel, ModelSettings, make_language_model
@@ -30,6 +31,9 @@ class TrainConfig:
     output: str = field(metadata={"help": "Folder of the run: log, checkpoints, weights"})
     validation_data: list[str] = field(default_factory=list, metadata={"help": "Like data; held out"})
     text_model: str = field(default="", metadata={"help": "Text tokenizer; empty for a model of speech alone"})
+    weights: str = field(
+        default="", metadata={"help": "Folder of a language model to go on from, or 'bundled'; random weights if empty"}
+    )
     speech_data: list[str] = field(default_factory=list, metadata={"help": "Like data; texts are not shown"})
     spelled_share: float = field(
         default=0.05, metadata={"help": "Of the words with a pronunciation that are shown in letters"}
@@ -64,6 +68,8 @@ class TrainConfig:
             raise ValueError("warmup_steps and decay_steps must be at least 1")
         if self.mixed_precision not in ("no", "bf16"):
             raise ValueError(f"mixed_precision must be 'no' or 'bf16', got {self.mixed_precision!r}")
+        if self.weights and self.reading_layers:
+            raise ValueError("reading_layers would reset heads of the weights; leave one of the two out")
         if not 0 <= self.speech_only_share <= 1:
             raise ValueError(f"speech_only_share must be within 0 and 1, got {self.speech_only_share}")
         if not 0 <= self.neighbour_smoothing < 1:
@@ -93,6 +99,22 @@ def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, A
     matrices = [weight for weight in model.parameters() if weight.ndim >= 2]
     others = [weight for weight in model.parameters() if weight.ndim < 2]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def _load_weights(language_model: LanguageModel, source: str) -> None:
+    """Take the weights of a folder, or those that come with the package.
+
+    Raises:
+        ValueError: If they are of another codec, vocabulary or size.
+    """
+    folder = default_checkpoint() if source == "bundled" else source
+    found = LanguageModel.load(folder, language_model.layout.codec_fingerprint)
+    if found.layout != language_model.layout:
+        raise ValueError(f"{folder} has another vocabulary; give its text tokenizer: text_model={folder}")
+    try:
+        language_model.model.load_state_dict(found.model.state_dict())
+    except RuntimeError as error:
+        raise ValueError(f"{folder} has another size than the settings of the model: {error}") from error
 
 
 class LanguageModelTrainer:
@@ -134,6 +156,8 @@ class LanguageModelTrainer:
             config.speech_only_share,
             config.seed,
         )
+        if config.weights:
+            _load_weights(self.language_model, config.weights)
         if config.reading_layers:
             ids = self.batches.batch(0).input_ids  # the same for all processes
             add_reading_heads(self.language_model.model, layout, ids, tuple(config.reading_layers))

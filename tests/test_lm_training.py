@@ -203,6 +203,25 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(head, setti
     assert log[-1]["step"] == 12
 
 
+def test_a_run_goes_on_from_weights_and_refuses_those_that_do_not_fit(settings, shards, tmp_path):
+    first = make_trainer(settings, tmp_path / "first")
+    first.run()
+    weights = str(tmp_path / "first" / "weights")
+    second = make_trainer(settings, tmp_path / "second", weights=weights)
+    assert second.progress.step == 0
+    for one, two in zip(first.model.parameters(), second.model.parameters(), strict=True):
+        assert torch.equal(one, two)
+    with pytest.raises(ValueError, match="another size"):
+        make_trainer(settings, tmp_path / "third", "pairs", weights=weights)
+    with pytest.raises(ValueError, match="another vocabulary"):
+        make_trainer(settings, tmp_path / "fourth", text_model="", weights=weights)
+    other = write_shard(shards / "other.parquet", [[1, 2, 3]], None, "codec-b")
+    with pytest.raises(ValueError, match="'codec-a'.*'codec-b'|'codec-b'.*'codec-a'"):
+        make_trainer(settings, tmp_path / "fifth", weights=weights, data=[str(other)])
+    with pytest.raises(ValueError, match="reading_layers"):
+        TrainConfig(data=["x"], output="y", weights=weights, reading_layers=[0])
+
+
 def test_a_run_writes_log_weights_and_keeps_few_checkpoints(settings, tmp_path):
     output = tmp_path / "run"
     make_trainer(settings, output, keep_checkpoints=1).run()
