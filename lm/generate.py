@@ -5,6 +5,7 @@
 and it says why it ended.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,7 @@ from .pairs import PairLlamaForCausalLM
 
 ENDED, MAX_LENGTH, LOOPED = "ended", "max_length", "looped"
 _NONE = np.empty(0, np.int64)
+_CANDIDATE_SEEDS = 1_000_003  # from the seed of one candidate to the next
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,10 @@ class GenerationSettings:
     top_p: float = field(default=0.9, metadata={"help": "Sample among the likeliest codes of that total probability"})
     guidance_scale: float = field(
         default=1.0, metadata={"help": "How far scores are moved away from those without the text; 1 for not at all"}
+    )
+    candidates: int = field(
+        default=1,
+        metadata={"help": "Runs of each text; the one whose codes the text explains best is kept"},
     )
     repetition_penalty: float = field(
         default=0.0, metadata={"help": "Taken off the logit of a code for each time it occurs in the window"}
@@ -59,6 +65,11 @@ class GenerationSettings:
             )
         if self.guidance_scale < 0:
             raise ValueError(f"guidance_scale must be at least 0, got {self.guidance_scale}")
+        if self.candidates < 1 or (self.candidates > 1 and self.guidance_scale == 1):
+            raise ValueError(
+                "candidates must be at least 1, and they are compared by what guidance computes: more than 1 need "
+                f"another guidance_scale than 1, got {self.candidates} and {self.guidance_scale}"
+            )
         if not 1 <= self.min_codes <= self.max_codes or self.repetition_window < 1 or self.loop_codes < 0:
             raise ValueError(
                 "lengths must keep to 1 <= min_codes <= max_codes, repetition_window >= 1 and loop_codes >= 0, got "
@@ -191,6 +202,10 @@ class Generation:
     Each item is codes (B,) int64, with -1 for rows that have ended. Every row has its own random numbers, so what
     comes depends on its prompt, its seed and the weights, and not on the other rows.
 
+    With candidates, every text is spoken several times at once, with seeds far apart, and codes come when all have
+    ended. Of those that the model ended itself, the one is kept whose codes gain most from the text: by how much it
+    raises their log probability, on average. Misread words gain less.
+
     Args:
         language_model: The model.
         prompts: Ids of each row, as `make_prompt` makes them.
@@ -217,10 +232,14 @@ class Generation:
             self._model.check_codebook()
         for prompt in prompts:
             _check_prompt(prompt, self._layout, context)
-        self._limits = [min(settings.max_codes, context - len(prompt)) for prompt in prompts]
-        size = max(map(len, prompts))
         # With guidance every prompt has a second row, without its text, that gets the same codes.
         is_guided = settings.guidance_scale != 1 and any(prompt[1] != AUDIO for prompt in prompts)
+        spoken = [len(language_model.text.encode(text)) if text else 0 for text in prompt_texts or [""] * len(prompts)]
+        self._kept, candidates = range(len(prompts)), settings.candidates if is_guided else 1
+        self._reads_text = [prompt[1] != AUDIO for prompt in prompts]
+        prompts, spoken = prompts * candidates, spoken * candidates
+        self._limits = [min(settings.max_codes, context - len(prompt)) for prompt in prompts]
+        size = max(map(len, prompts))
         rows = [*prompts, *map(_without_text, prompts)] if is_guided else prompts
         ids = np.full((len(rows), size + max(self._limits)), PAD)
         for row, prompt in zip(ids, rows, strict=True):
@@ -230,10 +249,15 @@ class Generation:
         starts = torch.tensor([[size - len(prompt)] for prompt in rows], device=self._model.device)
         places = torch.arange(self._ids.shape[1], device=starts.device) - starts  # negative in the padding
         self._mask = (places >= 0).long() if starts.any() else None
-        spoken = [len(language_model.text.encode(text)) if text else 0 for text in prompt_texts or [""] * len(prompts)]
         spoken += [0] * (len(rows) - len(prompts))
         self._positions = self._place(places, torch.tensor(spoken, device=starts.device))
-        self.reasons: list[str | None] = [None] * len(prompts)
+        self._reasons: list[str | None] = [None] * len(prompts)  # of all candidates
+        self._gains = [0.0] * len(prompts)  # what the text adds to the log probability of a code, on average
+
+    @property
+    def reasons(self) -> list[str | None]:
+        """Why the codes of each prompt ended; None while they go on."""
+        return [self._reasons[row] for row in self._kept]
 
     def _place(self, places: Tensor, num_spoken: Tensor) -> Tensor | None:
         """Positions (B, S) of all ids there may be, as far as they are not the usual ones."""
@@ -243,19 +267,40 @@ class Generation:
         later = torch.arange(1, places.shape[1] - self._size + 1, device=places.device)
         return torch.cat([prompts, prompts[:, -1:] + later], dim=1)
 
-    @torch.inference_mode()
     def __iter__(self) -> Iterator[np.ndarray]:
-        self.reasons = [None] * len(self.reasons)
+        num_rows, num_prompts = len(self._reasons), len(self._kept)
+        if num_rows == num_prompts:
+            yield from self._run()
+            return
+        codes = np.stack(list(self._run()))  # (T, candidates)
+        self._kept = [
+            max(range(row, num_rows, num_prompts), key=lambda row: (self._reasons[row] == ENDED, self._gains[row]))
+            if reads_text
+            else row
+            for row, reads_text in enumerate(self._reads_text)
+        ]
+        yield from (row for row in codes[:, self._kept] if (row >= 0).any())
+
+    @torch.inference_mode()
+    def _run(self) -> Iterator[np.ndarray]:
+        """Codes (B,) of all candidates as they come."""
+        num_rows = len(self._reasons)
+        self._reasons, self._gains = [None] * num_rows, [0.0] * num_rows
         device, settings = self._model.device, self.settings
-        generators = [torch.Generator(device).manual_seed(settings.seed + row) for row in range(len(self.reasons))]
+        seeds = (
+            settings.seed + _CANDIDATE_SEEDS * k + row
+            for k, row in itertools.product(range(num_rows // len(self._kept)), range(len(self._kept)))
+        )
+        generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
         processors = logits_processors(settings, self._layout, self._size)
-        cache, start, end, num_rows = make_cache(self._model.config), 0, self._size, len(self.reasons)
-        while None in self.reasons:
-            scores = self._guide(self._scores(start, end, cache).float())
+        cache, start, end = make_cache(self._model.config), 0, self._size
+        while None in self._reasons:
+            scores, gains = self._guide(self._scores(start, end, cache).float())
             for process in processors:  # the list itself would look at their signatures, every time
                 scores = process(self._ids[:num_rows, :end], scores)
             chosen = _choose(scores, generators) if settings.temperature else scores.argmax(-1)
             codes = self._take(end, chosen)
+            self._note_gains(end, codes, chosen, gains)
             start, end = end, end + 1
             if (codes >= 0).any():
                 yield codes
@@ -272,30 +317,39 @@ class Generation:
             return self._model.log_probs(states[:, -1])
         return self._model(self._ids[:, start:end], logits_to_keep=1, **arguments).logits[:, -1]
 
-    def _guide(self, scores: Tensor) -> Tensor:
-        """Scores (B, V) of those of all rows: classifier-free guidance, as in transformers."""
-        if len(scores) == len(self.reasons):
-            return scores
+    def _guide(self, scores: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Scores (B, V) of those of all rows (classifier-free guidance, as in transformers), and what the text adds."""
+        if len(scores) == len(self._reasons):
+            return scores, None
         with_text, without = scores.log_softmax(-1).chunk(2)
-        moved = without + self.settings.guidance_scale * (with_text - without)
-        return torch.where(with_text.isneginf(), with_text, moved)
+        gains = with_text - without
+        return torch.where(with_text.isneginf(), with_text, without + self.settings.guidance_scale * gains), gains
+
+    def _note_gains(self, place: int, codes: np.ndarray, chosen: Tensor, gains: Tensor | None) -> None:
+        """Take what the text added to the ids (B,) chosen for a place into the means of the rows that go on."""
+        if gains is None:
+            return
+        number = place + 1 - self._size
+        for row, gain in enumerate(gains.gather(1, chosen.unsqueeze(1)).flatten().tolist()):
+            if codes[row] >= 0:
+                self._gains[row] += (gain - self._gains[row]) / number
 
     def _take(self, place: int, chosen: Tensor) -> np.ndarray:
         """Note the ids (B,) chosen for a place; returns codes (B,)."""
-        codes = np.full(len(self.reasons), -1)
+        codes = np.full(len(self._reasons), -1)
         for row, chosen_id in enumerate(chosen.tolist()):
-            if self.reasons[row] is not None:
+            if self._reasons[row] is not None:
                 continue
             if chosen_id == EOS:
-                self.reasons[row] = ENDED
+                self._reasons[row] = ENDED
                 continue
-            self._ids[row :: len(self.reasons), place] = chosen_id
+            self._ids[row :: len(self._reasons), place] = chosen_id
             codes[row] = chosen_id - self._layout.audio_offset
             length = place + 1 - self._size
             if self._loops(self._ids[row, self._size : place + 1]):
-                self.reasons[row] = LOOPED
+                self._reasons[row] = LOOPED
             elif length == self._limits[row]:
-                self.reasons[row] = MAX_LENGTH
+                self._reasons[row] = MAX_LENGTH
         return codes
 
     def _loops(self, ids: Tensor) -> bool:
@@ -308,9 +362,10 @@ def generate_codes(
     language_model: LanguageModel,
     prompts: list[np.ndarray],
     settings: GenerationSettings = GenerationSettings(),  # noqa: B008 - frozen
+    prompt_texts: list[str] | None = None,
 ) -> list[Generated]:
     """Codes of a batch of prompts; see `Generation`."""
-    generation = Generation(language_model, prompts, settings)
+    generation = Generation(language_model, prompts, settings, prompt_texts)
     rows = np.stack(list(generation), axis=1)  # (B, T)
     return [Generated(row[row >= 0], reason) for row, reason in zip(rows, generation.reasons, strict=True)]
 

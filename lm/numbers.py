@@ -90,11 +90,12 @@ def _money(match: re.Match) -> str:
         return f" {_whole(whole)}{f' point {digit_by_digit(cents)}' if cents else ''} {scale} {many} "
     # Read as an amount: $1999 is no year.
     amount = whole.replace(",", "")
-    words = f"{cardinal(int(amount)) if len(amount) <= 15 else digit_by_digit(amount)} {one if amount == '1' else many}"
+    number = cardinal(int(amount)) if len(amount) <= 15 else digit_by_digit(amount)
+    words = f"{number} {one if amount == '1' else many}"
     if cents and len(cents) == 2 and int(cents):
         words += f" and {cardinal(int(cents))} {small}"
     elif cents and int(cents):
-        words = f"{cardinal(int(amount))} point {digit_by_digit(cents)} {many}"
+        words = f"{number} point {digit_by_digit(cents)} {many}"
     return f" {words} "
 
 

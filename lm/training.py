@@ -18,6 +18,7 @@ from .bundled import default_checkpoint
 from .data import TokenCorpus, TrainingBatches, expand_shards, shard_layout, shard_neighbours, validation_batches
 from .layout import LAYOUT_FILE, Layout
 from .model import LanguageModel, ModelSettings, make_language_model
+from .pairs import PairLlamaForCausalLM
 from .reading import add_reading_heads
 from .scoring import Totals, make_scorer
 from .text import TextTokenizer
@@ -105,16 +106,31 @@ def _load_weights(language_model: LanguageModel, source: str) -> None:
     """Take the weights of a folder, or those that come with the package.
 
     Raises:
-        ValueError: If they are of another codec, vocabulary or size.
+        ValueError: If they are of another codec, vocabulary, head or size, or place text otherwise.
     """
     folder = default_checkpoint() if source == "bundled" else source
     found = LanguageModel.load(folder, language_model.layout.codec_fingerprint)
     if found.layout != language_model.layout:
         raise ValueError(f"{folder} has another vocabulary; give its text tokenizer: text_model={folder}")
-    try:
-        language_model.model.load_state_dict(found.model.state_dict())
-    except RuntimeError as error:
-        raise ValueError(f"{folder} has another size than the settings of the model: {error}") from error
+    theirs, ours = (_settings_of_weights(model) for model in (found, language_model))
+    if theirs != ours:
+        raise ValueError(f"{folder} was made with other settings: {theirs}, got {ours}")
+    language_model.model.load_state_dict(found.model.state_dict())
+
+
+def _settings_of_weights(language_model: LanguageModel) -> dict[str, Any]:
+    """What weights depend on, besides the vocabulary, under the names of `ModelSettings`."""
+    config = language_model.model.config
+    return {
+        "hidden_size": config.hidden_size,
+        "num_layers": config.num_hidden_layers,
+        "num_heads": config.num_attention_heads,
+        "intermediate_size": config.intermediate_size,
+        "context": config.max_position_embeddings,
+        "audio_head": "pairs" if isinstance(language_model.model, PairLlamaForCausalLM) else "flat",
+        "text_positions": "durations" if language_model.layout.codes_per_piece else "order",
+        "tie_embeddings": config.tie_word_embeddings,
+    }
 
 
 class LanguageModelTrainer:
@@ -156,7 +172,7 @@ class LanguageModelTrainer:
             config.speech_only_share,
             config.seed,
         )
-        if config.weights:
+        if config.weights and not self._checkpoints():
             _load_weights(self.language_model, config.weights)
         if config.reading_layers:
             ids = self.batches.batch(0).input_ids  # the same for all processes
@@ -271,9 +287,9 @@ class LanguageModelTrainer:
         self.accelerator.wait_for_everyone()
         if not self.accelerator.is_main_process:
             return
+        self.language_model.save(self.output / "weights")  # first: a checkpoint says that they are there
         shutil.rmtree(self.output / name, ignore_errors=True)
         (self.output / f"partial-{name}").rename(self.output / name)
-        self.language_model.save(self.output / "weights")
         for old in self._checkpoints()[: -self.config.keep_checkpoints]:
             shutil.rmtree(old)
 

@@ -87,9 +87,9 @@ def _open(source: str | Path | bytes) -> BinaryIO:
     return io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")
 
 
-def _content(file: BinaryIO) -> bytes | memoryview | mmap.mmap:
+def _content(file: BinaryIO) -> bytes | mmap.mmap:
     """The bytes of an open file that is not empty, without reading those that are not looked at."""
-    return file.getbuffer() if isinstance(file, io.BytesIO) else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return file.getvalue() if isinstance(file, io.BytesIO) else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _resampled_blocks(file: Any, name: str, target_rate: int) -> Generator[np.ndarray, None, int]:

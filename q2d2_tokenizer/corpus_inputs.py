@@ -58,7 +58,7 @@ def _list_input(item: str) -> list[tuple[str, dict[str, str]]]:
         metadata = _read_metadata(folder)
         files = [path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file()]
         return [(str(path), metadata.get(str(path), {})) for path in files]
-    paths = [Path(path).absolute() for path in glob.glob(item)]
+    paths = [Path(path).absolute() for path in ([item] if os.path.exists(item) else glob.glob(item))]
     if len(paths) == 1 and paths[0].suffix.lower() == ".txt":
         lines = paths[0].read_text().splitlines()
         return [(os.path.normpath(paths[0].parent / line.strip()), {}) for line in lines if line.strip()]

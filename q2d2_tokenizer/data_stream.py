@@ -39,7 +39,11 @@ def expand_urls(sources: list[str]) -> list[str]:
 
 
 def read_cells(file: str) -> Iterator[_Cell]:
-    """Undecoded audio of every recording of a Parquet file with a column `audio`, or of an audio file."""
+    """Undecoded audio of every recording of a Parquet file with a column `audio`, or of an audio file.
+
+    Raises:
+        ValueError: If a row has none.
+    """
     if not file.lower().endswith(".parquet"):
         with fsspec.open(file, "rb") as content:
             yield {"bytes": content.read(), "path": file}
@@ -47,8 +51,12 @@ def read_cells(file: str) -> Iterator[_Cell]:
     import pyarrow.parquet
 
     with fsspec.open(file, "rb") as content:
-        for batch in pyarrow.parquet.ParquetFile(content).iter_batches(64, columns=["audio"]):
-            yield from batch.column("audio").to_pylist()
+        batches = pyarrow.parquet.ParquetFile(content).iter_batches(64, columns=["audio"])
+        cells = itertools.chain.from_iterable(batch.column("audio").to_pylist() for batch in batches)
+        for row, cell in enumerate(cells):
+            if cell is None:
+                raise ValueError(f"row {row} of {file} has no audio; leave it out")
+            yield cell
 
 
 def _seconds(cell: _Cell) -> float:

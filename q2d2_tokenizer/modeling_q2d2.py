@@ -19,7 +19,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 from .configuration_q2d2 import Q2D2Config
 from .decoders import DECODERS
 from .encoders import ENCODERS
-from .quantizers import QUANTIZERS
+from .quantizers import QUANTIZERS, Lattices
 from .streaming import Q2D2DecoderCache, Q2D2EncoderCache, decode_next, encode_next
 
 _BLOCKS_PER_CALL = {"cpu": 1}  # accelerators need many blocks at a time to be busy
@@ -107,12 +107,15 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
         """Load a checkpoint, as in transformers, but refuse one that does not fit the model exactly.
 
         Raises:
-            ValueError: If tensors are missing, left over or of another shape.
+            ValueError: If tensors are missing, left over or of another shape, or lattice tables of other levels.
         """
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         wrong = {name: sorted(map(str, keys)) for name, keys in info.items() if keys}
         if wrong:
             raise ValueError(f"checkpoint {args[0] if args else ''} does not fit its config: {wrong}")
+        for module in model.modules():
+            if isinstance(module, Lattices):
+                module.check_tables()  # transformers runs no hook after loading
         return (model, info) if output_loading_info else model
 
     @property

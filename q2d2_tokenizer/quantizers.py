@@ -36,6 +36,7 @@ class Lattices(nn.Module):
 
     def __init__(self, lattice: str, levels: list[int] | tuple[int, ...], group_size: int):
         super().__init__()
+        self._settings = (lattice, tuple(levels), group_size)
         groups = build_groups(lattice, levels, group_size)
         self.group_size = group_size
         self.points_per_group = [sum(coset.num_points for coset in cosets) for cosets in groups]
@@ -49,10 +50,28 @@ class Lattices(nn.Module):
         self._add_table("group_base", self.points_per_group)  # (P,)
         self._add_table("group_place", _mixed_radix(self.points_per_group))  # (P,)
         self._add_table("half_width", half_widths(levels), torch.float32)  # (d,)
+        self.register_load_state_dict_post_hook(lambda module, _: module.check_tables())
 
     def _add_table(self, name: str, values: Sequence, dtype: torch.dtype = torch.int64) -> None:
         # Persistent: a computed buffer that is not saved comes back as garbage from `from_pretrained`.
         self.register_buffer(name, torch.tensor(values, dtype=dtype))
+
+    def check_tables(self) -> None:
+        """Compare the tables with those of the settings: a file may bring others of the same shape.
+
+        Raises:
+            ValueError: If they are of other levels or of another lattice.
+        """
+        lattice, levels, group_size = self._settings
+        with torch.device("cpu"):
+            expected = Lattices(lattice, levels, group_size).state_dict()
+        wrong = [name for name, table in self.state_dict().items() if not torch.equal(table.cpu(), expected[name])]
+        if wrong:
+            raise ValueError(
+                f"the tables {wrong} in the weights are not those of lattice {lattice!r} with levels {list(levels)} in "
+                f"groups of {group_size}, which the config asks for; they have {self.group_base.tolist()} points a "
+                f"group instead of {expected['group_base'].tolist()}"
+            )
 
     def nearest(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Nearest lattice points (..., d) and their group indices (..., P) of vectors (..., d)."""

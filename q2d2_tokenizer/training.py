@@ -334,9 +334,9 @@ class CodecTrainer:
         self.accelerator.wait_for_everyone()
         if not self.accelerator.is_main_process:
             return
+        self.average.module.save_pretrained(self.output / "weights")  # first: a checkpoint says that they are there
         shutil.rmtree(self.output / name, ignore_errors=True)
         (self.output / f"partial-{name}").rename(self.output / name)
-        self.average.module.save_pretrained(self.output / "weights")
         for old in self._checkpoints()[: -self.config.keep_checkpoints]:
             shutil.rmtree(old)
 

@@ -17,7 +17,16 @@ from lm.model import LanguageModel
 from q2d2_tokenizer import Q2D2Model, default_checkpoint, read_audio
 from q2d2_tokenizer.token_file import load_tokens
 
-_SAMPLING = ("temperature", "top_k", "top_p", "guidance_scale", "repetition_penalty", "repetition_window", "seed")
+_SAMPLING = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "guidance_scale",
+    "candidates",
+    "repetition_penalty",
+    "repetition_window",
+    "seed",
+)
 GUIDANCE_SCALE = 2.0  # of the scripts; best for the bundled model on held-out texts, see docs/LOG.md
 _PIECE_CODES = 24
 

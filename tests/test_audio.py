@@ -104,6 +104,22 @@ def test_no_cut_goes_unnoticed(suffix, file_format, subtype, speech_like):
         assert cut > 0.99 * len(content)
 
 
+@pytest.mark.parametrize("as_bytes", [True, False])
+def test_an_mp3_with_something_behind_it_is_read_and_a_shorter_one_is_refused(as_bytes, speech_like, tmp_path):
+    content = file_bytes(speech_like(72000), RATE, "MP3", "MPEG_LAYER_III")
+
+    def read(data: bytes) -> np.ndarray:
+        (tmp_path / "x.mp3").write_bytes(data)
+        return read_audio(data if as_bytes else tmp_path / "x.mp3", RATE)
+
+    whole = read(content)
+    assert np.array_equal(read(content + bytes(50)), whole)
+    frames = [i for i in range(len(content)) if content[i : i + 2] == content[:2]]  # where frames may begin
+    for cut in frames[2:]:
+        with pytest.raises(ValueError):
+            read(content[:cut])
+
+
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
 def test_ogg_cut_between_or_without_pages_is_refused(subtype, speech_like):
     content = file_bytes(speech_like(72000), RATE, "OGG", subtype)

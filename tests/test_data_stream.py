@@ -66,6 +66,14 @@ def test_only_what_is_drawn_is_decoded(folder):
     assert 1 <= len(decoded) <= 2
 
 
+def test_a_row_without_audio_is_refused_and_hides_no_other(folder):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    cell = {"bytes": file_bytes(np.ones(2400), RATE, "WAV", "FLOAT"), "path": None}
+    pq.write_table(pa.table({"audio": [cell, None, cell]}), folder / "2.parquet")
+    with pytest.raises(ValueError, match=r"row 1 of .*2\.parquet has no audio"):
+        AudioStream([str(folder / "2.parquet")], RATE, ahead=4).batch(0, range(4), 1000, Augmentation())
+
+
 def test_urls_are_read_through_fsspec(folder, monkeypatch):
     class Hub(DirFileSystem):
         """A stand-in for the Hub: a local folder."""

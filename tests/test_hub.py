@@ -167,6 +167,19 @@ def test_tensors_of_another_shape_are_refused(tiny_model, tmp_path):
         AutoModel.from_pretrained(tmp_path)
 
 
+def test_lattice_tables_of_other_levels_are_refused(tiny_model, tmp_path):
+    # They have the same shape: a codec would go on with the levels of the weights under the name of others.
+    export_checkpoint(tiny_model, tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    config["levels"] = [level + 2 for level in config["levels"]]
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="points a group instead of"):
+        AutoModel.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="points a group instead of"):
+        Q2D2Model(Q2D2Config(**config)).load_state_dict(tiny_model.state_dict())
+
+
 def test_misspelt_config_key_is_refused(tiny_model, tmp_path):
     export_checkpoint(tiny_model, tmp_path)
     path = tmp_path / "config.json"
@@ -302,7 +315,7 @@ def test_push_reports_a_hub_out_of_reach_and_keeps_the_export(
     assert push_without_process.main(argv) == 1
     message = capsys.readouterr().err
     assert ("no network" if token else "hf auth login") in message and "is complete" in message
-    assert AutoModel.from_pretrained(tmp_path / "out").config.codebook_size == 21025
+    assert AutoModel.from_pretrained(tmp_path / "out").config.codebook_size == 7225
 
 
 def test_push_refuses_an_impossible_repository_name(push_to_hub, checkpoint):

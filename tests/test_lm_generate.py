@@ -146,6 +146,39 @@ def test_guidance_moves_scores_away_from_those_without_the_text(any_model):
     assert differ
 
 
+@torch.no_grad()
+def test_the_candidate_is_kept_whose_codes_gain_most_from_the_text(any_model):
+    settings = GenerationSettings(
+        temperature=4.0, top_p=1.0, guidance_scale=1.5, candidates=3, max_codes=8, min_codes=8
+    )
+    texts = prompts(any_model)
+    alone = dataclasses.replace(settings, candidates=1)
+    kept = Generation(any_model, texts, settings)
+    kept_codes = np.stack(list(kept), 1)
+    (speech,) = generate_codes(any_model, texts[2:], dataclasses.replace(alone, seed=2))
+    assert kept_codes[2].tolist() == speech.codes.tolist()  # there is no text to compare by
+
+    def gain(prompt: np.ndarray, codes: np.ndarray) -> float:
+        with_text, without = (
+            uncached_scores(any_model, p, codes).log_softmax(-1) for p in (prompt, _without_text(prompt))
+        )
+        ids = torch.from_numpy(any_model.layout.codes_to_ids(codes))[:, None]
+        return float((with_text - without).gather(1, ids).mean())
+
+    for row, prompt in enumerate(texts[:2]):
+        candidates = [
+            generate_codes(any_model, [prompt], dataclasses.replace(alone, seed=row + 1_000_003 * i))[0].codes
+            for i in range(3)
+        ]
+        assert len({tuple(codes) for codes in candidates}) > 1
+        gains = [gain(prompt, codes) for codes in candidates]
+        assert kept_codes[row].tolist() == candidates[int(np.argmax(gains))].tolist()
+    assert kept.reasons == [MAX_LENGTH] * 3
+    assert np.stack(list(kept), 1).tolist() == kept_codes.tolist()  # again
+    with pytest.raises(ValueError, match="candidates"):
+        GenerationSettings(candidates=2)
+
+
 def test_guidance_changes_nothing_without_text(language_model):
     speech = prompts(language_model)[2:]
     guided = generate_codes(language_model, speech, dataclasses.replace(GREEDY, guidance_scale=3.0))

@@ -43,6 +43,7 @@ it's IH1 T S
         ("", ""),
         ("in 1963, the 1960s and 1905", "in nineteen sixty three, the nineteen sixties and nineteen oh five"),
         ("1,963 and 2005", "one thousand nine hundred sixty three and two thousand five"),
+        ("$1000000000000000.5", f"one{' zero' * 15} point five dollars"),
         ("$3.50, $1 and £2.5 million", "three dollars and fifty cents, one dollar and two point five million pounds"),
         ("at 10:30, 10:05 and 9:00", "at ten thirty, ten oh five and nine o'clock"),
         ("the 21st of 30th", "the twenty first of thirtieth"),

@@ -211,8 +211,10 @@ def test_a_run_goes_on_from_weights_and_refuses_those_that_do_not_fit(settings, 
     assert second.progress.step == 0
     for one, two in zip(first.model.parameters(), second.model.parameters(), strict=True):
         assert torch.equal(one, two)
-    with pytest.raises(ValueError, match="another size"):
+    with pytest.raises(ValueError, match="'audio_head': 'flat'.*'audio_head': 'pairs'"):
         make_trainer(settings, tmp_path / "third", "pairs", weights=weights)
+    with pytest.raises(ValueError, match="'text_positions': 'order'.*'text_positions': 'durations'"):
+        make_trainer(settings, tmp_path / "third", positions="durations", weights=weights)
     with pytest.raises(ValueError, match="another vocabulary"):
         make_trainer(settings, tmp_path / "fourth", text_model="", weights=weights)
     other = write_shard(shards / "other.parquet", [[1, 2, 3]], None, "codec-b")
