@@ -113,6 +113,7 @@ class LanguageModel:
         """Write weights, layout and text tokenizer into a folder; with a flat head any Llama runtime reads it."""
         self.model.save_pretrained(folder)
         self.layout.save(folder)
+        (Path(folder) / TEXT_FILE).unlink(missing_ok=True)
         if self.text:
             self.text.save(folder)
 

@@ -78,7 +78,7 @@ def normalize_text(text: str) -> str:
     Returns:
         The text; empty if nothing of it can be read.
     """
-    text = unicodedata.normalize("NFKD", text.casefold().translate(_LETTERS))
+    text = unicodedata.normalize("NFKD", text.casefold().translate(_LETTERS)).casefold()  # of "𝐇" comes an "H"
     text = "".join(character for character in text if not unicodedata.combining(character))
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
@@ -147,8 +147,9 @@ class TextTokenizer:
         return cls((path / TEXT_FILE).read_bytes(), Pronunciations.load(path) if has_pronunciations else None)
 
     def save(self, folder: str | Path) -> None:
-        """Write `text.model` and, if there are pronunciations, `pronunciations.txt` into a folder."""
+        """Write `text.model` and, if there are pronunciations, `pronunciations.txt`; what else was there is deleted."""
         (Path(folder) / TEXT_FILE).write_bytes(self.model)
+        (Path(folder) / PRONUNCIATIONS_FILE).unlink(missing_ok=True)
         if self.pronunciations:
             self.pronunciations.save(folder)
 

@@ -26,6 +26,14 @@ class Decoded:
     facts: dict[str, float | list[int]] = field(default_factory=dict)
 
 
+def weights_digest(codec: Q2D2Model) -> str:
+    """Hex digits that identify tokens and audio of a codec; its fingerprint says nothing of the decoder."""
+    digest = hashlib.sha256(codec.fingerprint().encode())
+    for weight in codec.state_dict().values():
+        digest.update(weight.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
 class OurCodec:
     """The codec under test; its output is aligned by construction."""
 
@@ -35,9 +43,7 @@ class OurCodec:
         self.checkpoint = checkpoint
         self.model = Q2D2Model.from_pretrained(checkpoint).eval()
         self.fingerprint = self.model.fingerprint()
-        # The fingerprint is that of the tokens; the audio depends on the decoder too.
-        content = b"".join(x.numpy().tobytes() for x in self.model.state_dict().values())
-        self.weights = hashlib.sha256(content).hexdigest()
+        self.weights = weights_digest(self.model)
         self.name = f"Q2D2 {self.model.config.bitrate / 1000:.2f} kbit/s"
         self.bitrate = self.model.config.bitrate
         self._warm = False

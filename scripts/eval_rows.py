@@ -64,8 +64,7 @@ class Rows:
 
 def audio_file(folder: Path, row: Row) -> Path:
     """Where the decoded audio of a row is kept for listening."""
-    codec = re.sub(r"[^A-Za-z0-9.]+", "_", f"{row['codec']} {row['identity'][:8]}")
-    return folder / f"{row['clip']}-{codec}.wav"
+    return folder / (re.sub(r"[^A-Za-z0-9.-]+", "_", f"{row['clip']}-{row['codec']} {row['identity'][:8]}") + ".wav")
 
 
 def flat_scores(row: Row) -> dict[str, float]:

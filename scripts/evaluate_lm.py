@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> None:
         tasks = recording_tasks(recordings, language_model, codec) + tasks
     if tasks:
         measures = SpeechMeasures(args.metrics, codec.config.sampling_rate, args.asr)
-        speech = Speech(codec, language_model, settings, identify(language_model, settings), measures, details)
+        speech = Speech(codec, language_model, settings, identify(language_model, settings, codec), measures, details)
         result["speech"] = evaluate_speech(speech, tasks)
         plot_speech(args.output / "speech.png", result)
     (args.output / "lm.json").write_text(json.dumps(without_nan(result), indent=1) + "\n")

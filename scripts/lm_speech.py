@@ -9,6 +9,7 @@ import numpy as np
 import soundfile
 import soxr
 import torch
+from eval_codecs import weights_digest
 from eval_rows import Row, Rows, audio_file
 from lm_tasks import CODEC, RECORDING, TTS, VOICE, Task
 from speaking import decode_pieces
@@ -93,8 +94,7 @@ class Speech:
 
     def row(self, task: Task) -> Row:
         """Facts and scores of a task."""
-        fingerprint = self._language_model.layout.codec_fingerprint
-        identity = fingerprint if task.prompt is None else self._identity
+        identity = weights_digest(self._codec) if task.prompt is None else self._identity
         row = self._rows.find(codec=task.system, identity=identity, clip=task.id, digest=task.digest)
         if row["facts"] and not set(self._measures.names) - row["scores"].keys():
             return row

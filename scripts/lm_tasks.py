@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import torch
+from eval_codecs import weights_digest
 
 from lm.data import expand_shards
 from lm.generate import GenerationSettings, make_prompt
@@ -63,9 +64,10 @@ class Task:
         return hashlib.sha256(self.text.encode() + content).hexdigest()[:16]
 
 
-def identify(language_model: LanguageModel, settings: GenerationSettings) -> str:
+def identify(language_model: LanguageModel, settings: GenerationSettings, codec: Q2D2Model) -> str:
     """Hex digits that identify weights, vocabulary, codec and settings of generation."""
-    digest = hashlib.sha256(json.dumps([asdict(settings), asdict(language_model.layout)]).encode())
+    facts = [asdict(settings), asdict(language_model.layout), weights_digest(codec)]
+    digest = hashlib.sha256(json.dumps(facts).encode())
     for name, weight in sorted(language_model.model.state_dict().items()):
         digest.update(name.encode() + weight.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     parser, args = parse_arguments(argv)
     try:
         speak(args)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         parser.error(str(error))
 
 

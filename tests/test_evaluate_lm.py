@@ -172,12 +172,16 @@ def test_silence_is_found():
 
 def test_tasks_and_models_are_told_apart(tiny_model, language_model):  # noqa: F811
     settings = GenerationSettings()
-    known = lm_tasks.identify(language_model, settings)
-    assert lm_tasks.identify(language_model, settings) == known
-    assert lm_tasks.identify(language_model, GenerationSettings(seed=1)) != known
+    known = lm_tasks.identify(language_model, settings, tiny_model)
+    assert lm_tasks.identify(language_model, settings, tiny_model) == known
+    assert lm_tasks.identify(language_model, GenerationSettings(seed=1), tiny_model) != known
     with torch.no_grad():
         language_model.model.model.norm.weight[0] += 1e-3
-    assert lm_tasks.identify(language_model, settings) != known
+    assert lm_tasks.identify(language_model, settings, tiny_model) != known
+    known = lm_tasks.identify(language_model, settings, tiny_model)
+    with torch.no_grad():
+        tiny_model.decoder.head.project.bias[0] += 1e-3  # which the fingerprint does not cover
+    assert lm_tasks.identify(language_model, settings, tiny_model) != known
     one, two = (lm_tasks.Task("a", "1", "text", codes=np.array([code])) for code in (1, 2))
     assert one.digest != two.digest
 

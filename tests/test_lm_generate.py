@@ -64,12 +64,17 @@ def prompts(language_model: LanguageModel) -> list[np.ndarray]:
     ]
 
 
-def uncached_scores(language_model: LanguageModel, prompt: np.ndarray, codes: np.ndarray) -> torch.Tensor:
+def uncached_scores(
+    language_model: LanguageModel, prompt: np.ndarray, codes: np.ndarray, num_spoken: int = 0
+) -> torch.Tensor:
     """Scores (T, V) of all ids at the place of each code (T,) after a prompt."""
     model, layout = language_model.model, language_model.layout
     ids = torch.from_numpy(np.concatenate([prompt, layout.codes_to_ids(codes)]))[None]
     mask = torch.ones_like(ids)  # without it, transformers takes positions that start again for packed sequences
-    output = model(ids, mask, position_ids=layout.position_ids(ids), use_cache=False)
+    positions = layout.position_ids(ids[:, : len(prompt)], torch.tensor([num_spoken]))  # by the codes of the prompt
+    if positions is not None:
+        positions = torch.cat([positions, positions[:, -1:] + 1 + torch.arange(len(codes))], dim=1)
+    output = model(ids, mask, position_ids=positions, use_cache=False)
     scores = output.logits[0] if "logits" in output else model.log_probs(output.last_hidden_state[0])
     return scores[len(prompt) - 1 : -1]
 
@@ -129,6 +134,18 @@ def test_cached_scores_are_those_without_a_cache(any_model):
         scores[:, : any_model.layout.audio_offset] = -torch.inf
         expected = scores.argmax(-1) - any_model.layout.audio_offset
         assert len(generated.codes) and generated.codes.tolist() == expected.tolist()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("head", ["flat", "pairs"])
+def test_the_text_of_a_voice_lies_on_its_codes(head):
+    model, codes = make_model(head, has_durations=True), np.arange(9)
+    prompt = make_prompt(model, TEXTS[0], codes, TEXTS[1])
+    spoken = len(model.text.encode(TEXTS[1]))
+    (generated,) = generate_codes(model, [prompt], GREEDY, [TEXTS[1]])
+    for num_spoken in (0, spoken):
+        scores = uncached_scores(model, prompt, generated.codes, num_spoken)[:, model.layout.audio_offset :]
+        assert (scores.argmax(-1).tolist() == generated.codes.tolist()) == (num_spoken == spoken)
 
 
 @torch.no_grad()
