@@ -19,7 +19,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 from .configuration_q2d2 import Q2D2Config
 from .decoders import DECODERS
 from .encoders import ENCODERS
-from .quantizers import QUANTIZERS, Lattices
+from .quantizers import QUANTIZERS
 from .streaming import Q2D2DecoderCache, Q2D2EncoderCache, decode_next, encode_next
 
 _BLOCKS_PER_CALL = {"cpu": 1}  # accelerators need many blocks at a time to be busy
@@ -113,9 +113,7 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
         wrong = {name: sorted(map(str, keys)) for name, keys in info.items() if keys}
         if wrong:
             raise ValueError(f"checkpoint {args[0] if args else ''} does not fit its config: {wrong}")
-        for module in model.modules():
-            if isinstance(module, Lattices):
-                module.check_tables()  # transformers runs no hook after loading
+        model.quantizer.check_tables()  # transformers runs no hook after loading
         return (model, info) if output_loading_info else model
 
     @property

@@ -136,6 +136,12 @@ class Quantizer(nn.Module):
 
         return super()._apply(move_without_cast, recurse)
 
+    def check_tables(self) -> None:
+        """Refuse lattice tables that a file brought and that are not those of the settings; see `Lattices`."""
+        for module in self.children():
+            if isinstance(module, Lattices):
+                module.check_tables()
+
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Quantized latents (B, T, D), with a gradient to the latents, and codes (B, T) of latents (B, T, D)."""
         raise NotImplementedError
