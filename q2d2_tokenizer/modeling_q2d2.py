@@ -110,8 +110,7 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
             ValueError: If tensors are missing, left over or of another shape, or lattice tables of other levels.
         """
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
-        wrong = {name: sorted(map(str, keys)) for name, keys in info.items() if keys}
-        if wrong:
+        if wrong := {name: sorted(map(str, keys)) for name, keys in info.items() if keys}:
             raise ValueError(f"checkpoint {args[0] if args else ''} does not fit its config: {wrong}")
         model.quantizer.check_tables()  # transformers runs no hook after loading
         return (model, info) if output_loading_info else model
