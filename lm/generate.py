@@ -5,7 +5,6 @@
 and it says why it ended.
 """
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -287,10 +286,8 @@ class Generation:
         num_rows = len(self._reasons)
         self._reasons, self._gains = [None] * num_rows, [0.0] * num_rows
         device, settings = self._model.device, self.settings
-        seeds = (
-            settings.seed + _CANDIDATE_SEEDS * k + row
-            for k, row in itertools.product(range(num_rows // len(self._kept)), range(len(self._kept)))
-        )
+        num_prompts = len(self._kept)
+        seeds = [settings.seed + row % num_prompts + row // num_prompts * _CANDIDATE_SEEDS for row in range(num_rows)]
         generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
         processors = logits_processors(settings, self._layout, self._size)
         cache, start, end = make_cache(self._model.config), 0, self._size
@@ -300,7 +297,8 @@ class Generation:
                 scores = process(self._ids[:num_rows, :end], scores)
             chosen = _choose(scores, generators) if settings.temperature else scores.argmax(-1)
             codes = self._take(end, chosen)
-            self._note_gains(end, codes, chosen, gains)
+            if num_rows > num_prompts:
+                self._note_gains(end, codes, gains.gather(1, chosen.unsqueeze(1)).flatten())
             start, end = end, end + 1
             if (codes >= 0).any():
                 yield codes
@@ -325,12 +323,10 @@ class Generation:
         gains = with_text - without
         return torch.where(with_text.isneginf(), with_text, without + self.settings.guidance_scale * gains), gains
 
-    def _note_gains(self, place: int, codes: np.ndarray, chosen: Tensor, gains: Tensor | None) -> None:
-        """Take what the text added to the ids (B,) chosen for a place into the means of the rows that go on."""
-        if gains is None:
-            return
+    def _note_gains(self, place: int, codes: np.ndarray, gains: Tensor) -> None:
+        """Take what the text adds (B,) to the codes (B,) of a place into the means of the rows that go on."""
         number = place + 1 - self._size
-        for row, gain in enumerate(gains.gather(1, chosen.unsqueeze(1)).flatten().tolist()):
+        for row, gain in enumerate(gains.tolist()):
             if codes[row] >= 0:
                 self._gains[row] += (gain - self._gains[row]) / number
 

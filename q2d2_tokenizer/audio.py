@@ -1,5 +1,6 @@
 """Reading audio: bytes, paths and arrays of any rate and channel count -> mono float32 at the rate of the codec."""
 
+import glob
 import io
 import mmap
 from collections.abc import Generator, Iterator
@@ -81,6 +82,11 @@ def stream_audio(source: str | Path | bytes, target_rate: int) -> Iterator[np.nd
         raise ValueError(f"{name} is damaged or cut off: {damage}")
     if not num_decoded:
         raise ValueError(f"cannot use {name}: audio is empty; it needs at least one sample")
+
+
+def matching_paths(pattern: str) -> list[Path]:
+    """What a path or a glob pattern names, sorted; a path that exists is no pattern, whatever brackets it holds."""
+    return [Path(pattern)] if Path(pattern).exists() else [Path(path) for path in sorted(glob.glob(pattern))]
 
 
 def _open(source: str | Path | bytes) -> BinaryIO:

@@ -10,7 +10,7 @@ from typing import Any
 
 import fsspec
 
-from .audio import AUDIO_SUFFIXES
+from .audio import AUDIO_SUFFIXES, matching_paths
 
 _SUFFIXES = AUDIO_SUFFIXES | {".parquet", ".tar"}
 
@@ -51,14 +51,14 @@ def list_entries(inputs: list[str]) -> list[tuple[str, str, dict[str, str]]]:
 
 
 def _list_input(item: str) -> list[tuple[str, dict[str, str]]]:
-    if "://" in item or (not glob.glob(item) and re.fullmatch(r"[\w.-]+/[\w.-]+", item)):
+    paths = [path.absolute() for path in matching_paths(item)]
+    if "://" in item or (not paths and re.fullmatch(r"[\w.-]+/[\w.-]+", item)):
         return _list_url(item if "://" in item else f"hf://datasets/{item}")
     if os.path.isdir(item):
         folder = Path(item).absolute()
         metadata = _read_metadata(folder)
         files = [path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file()]
         return [(str(path), metadata.get(str(path), {})) for path in files]
-    paths = [Path(path).absolute() for path in ([item] if os.path.exists(item) else glob.glob(item))]
     if len(paths) == 1 and paths[0].suffix.lower() == ".txt":
         lines = paths[0].read_text().splitlines()
         return [(os.path.normpath(paths[0].parent / line.strip()), {}) for line in lines if line.strip()]

@@ -1,7 +1,6 @@
 """Training data: recordings of any kind -> one memory-mapped file of samples -> random segments."""
 
 import copy
-import glob
 import hashlib
 import json
 import math
@@ -14,7 +13,7 @@ import soxr
 import torch
 from torch import Tensor
 
-from .audio import AUDIO_SUFFIXES, audio_from_column, read_audio
+from .audio import AUDIO_SUFFIXES, audio_from_column, matching_paths, read_audio
 
 
 def expand_sources(sources: list[str]) -> list[Path]:
@@ -25,17 +24,13 @@ def expand_sources(sources: list[str]) -> list[Path]:
     """
     files: list[Path] = []
     for source in sources:
-        found = sorted(Path(source).rglob("*")) if Path(source).is_dir() else map(Path, _matches(source))
+        found = sorted(Path(source).rglob("*")) if Path(source).is_dir() else matching_paths(source)
         found = [path for path in found if path.suffix.lower() in AUDIO_SUFFIXES | {".parquet"}]
         if not found:
             hint = "; URLs need streaming" if "://" in source else ""
             raise ValueError(f"no Parquet or audio files at {source!r}{hint}")
         files += found
     return files
-
-
-def _matches(source: str) -> list[str]:
-    return [source] if Path(source).exists() else sorted(glob.glob(source))  # a name may hold brackets
 
 
 def _read_recordings(file: Path, sampling_rate: int) -> Iterator[np.ndarray]:

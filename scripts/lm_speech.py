@@ -89,12 +89,13 @@ class Speech:
         folder: Path,
     ):
         self._codec, self._language_model, self._settings = codec, language_model, settings
-        self._identity, self._measures, self._folder = identity, measures, folder
+        self._identity, self._codec_identity = identity, weights_digest(codec)
+        self._measures, self._folder = measures, folder
         self._rows = Rows(folder / "rows.jsonl")
 
     def row(self, task: Task) -> Row:
         """Facts and scores of a task."""
-        identity = weights_digest(self._codec) if task.prompt is None else self._identity
+        identity = self._codec_identity if task.prompt is None else self._identity
         row = self._rows.find(codec=task.system, identity=identity, clip=task.id, digest=task.digest)
         if row["facts"] and not set(self._measures.names) - row["scores"].keys():
             return row

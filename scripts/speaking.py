@@ -27,7 +27,7 @@ _SAMPLING = (
     "repetition_window",
     "seed",
 )
-GUIDANCE_SCALE = 2.0  # of the scripts; best for the bundled model on held-out texts, see docs/LOG.md
+GUIDANCE_SCALE = 2.0  # of the scripts; was best for an earlier bundled model on held-out texts, see docs/LOG.md
 _PIECE_CODES = 24
 
 

@@ -14,6 +14,8 @@ import pytest
 from recordings import file_bytes
 
 from q2d2_tokenizer.corpus import Corpus
+from q2d2_tokenizer.corpus_inputs import list_entries
+from q2d2_tokenizer.data import expand_sources
 
 
 @pytest.fixture
@@ -88,6 +90,14 @@ def test_folder_with_metadata_and_list_of_paths(tmp_path, wav, monkeypatch):
     (tmp_path / "metadata.csv").write_text("file,text\na,b\n")
     with pytest.raises(ValueError, match="no column 'file_name'"):
         Corpus([str(tmp_path)])
+
+
+def test_a_path_that_exists_is_no_pattern(tmp_path, wav):
+    (tmp_path / "take [1].wav").write_bytes(wav(0))
+    (tmp_path / "take 1.wav").write_bytes(wav(0))  # what the brackets would match
+    name = str(tmp_path / "take [1].wav")
+    assert [path for _, path, _ in list_entries([name])] == [name]
+    assert expand_sources([name]) == [Path(name)]
 
 
 def test_tar_samples(tmp_path, wav):

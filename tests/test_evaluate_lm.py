@@ -19,6 +19,7 @@ import evaluate_lm
 import lm_likelihood
 import lm_speech
 import lm_tasks
+from eval_rows import audio_file
 
 from lm.data import TokenCorpus
 from lm.generate import GenerationSettings
@@ -184,6 +185,11 @@ def test_tasks_and_models_are_told_apart(tiny_model, language_model):  # noqa: F
     assert lm_tasks.identify(language_model, settings, tiny_model) != known
     one, two = (lm_tasks.Task("a", "1", "text", codes=np.array([code])) for code in (1, 2))
     assert one.digest != two.digest
+
+
+def test_audio_of_a_clip_whose_id_has_slashes_lies_in_the_folder(tmp_path):
+    path = audio_file(tmp_path, {"clip": "84/1.flac", "codec": "text to speech", "identity": "0123456789"})
+    assert path.parent == tmp_path and path.name == "84_1.flac-text_to_speech_01234567.wav"
 
 
 def test_what_is_missing_is_named(setting, capsys):

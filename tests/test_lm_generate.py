@@ -93,6 +93,13 @@ def with_bias(language_model: LanguageModel, **biases: float) -> LanguageModel:
     return dataclasses.replace(language_model, model=model)
 
 
+def test_a_model_of_speech_alone_leaves_no_text_tokenizer_of_the_one_before(language_model, tmp_path):
+    language_model.save(tmp_path)
+    layout = Layout(CODES, 24000, "codec-a")
+    LanguageModel(make_language_model(ModelSettings(**TINY), layout), layout).save(tmp_path)
+    assert LanguageModel.load(tmp_path, "codec-a").text is None
+
+
 def test_prompts_are_laid_out_as_in_training(language_model):
     layout, text = language_model.layout, language_model.text
     ids = make_prompt(language_model, "You there", np.array([3, 4]), "hello")
@@ -194,6 +201,18 @@ def test_the_candidate_is_kept_whose_codes_gain_most_from_the_text(any_model):
     assert np.stack(list(kept), 1).tolist() == kept_codes.tolist()  # again
     with pytest.raises(ValueError, match="candidates"):
         GenerationSettings(candidates=2)
+
+
+def test_candidates_that_ended_come_first_and_speech_without_text_has_but_one(language_model, monkeypatch):
+    def run(generation):  # rows: text, speech, and once more
+        generation._reasons, generation._gains = [MAX_LENGTH, MAX_LENGTH, ENDED, ENDED], [2.0, 0.0, 1.0, 0.0]
+        yield np.array([10, 11, 12, 13])
+
+    monkeypatch.setattr(Generation, "_run", run)
+    settings = GenerationSettings(guidance_scale=2.0, candidates=2)
+    generation = Generation(language_model, prompts(language_model)[::2], settings)
+    assert [row.tolist() for row in generation] == [[12, 11]]
+    assert generation.reasons == [ENDED, MAX_LENGTH]
 
 
 def test_guidance_changes_nothing_without_text(language_model):

@@ -43,6 +43,7 @@ it's IH1 T S
         ("", ""),
         ("in 1963, the 1960s and 1905", "in nineteen sixty three, the nineteen sixties and nineteen oh five"),
         ("1,963 and 2005", "one thousand nine hundred sixty three and two thousand five"),
+        ("\U0001d407\U0001d41e\U0001d425\U0001d425\U0001d428", "hello"),  # mathematical bold
         ("$1000000000000000.5", f"one{' zero' * 15} point five dollars"),
         ("$3.50, $1 and £2.5 million", "three dollars and fifty cents, one dollar and two point five million pounds"),
         ("at 10:30, 10:05 and 9:00", "at ten thirty, ten oh five and nine o'clock"),
@@ -63,6 +64,14 @@ def test_any_text_ends_in_the_alphabet():
         text = "".join(rng.choice(list(letters), 60))
         assert set(normalize_text(text)) <= set(ALPHABET)
     assert set(normalize_text("9" * 5000)) <= set(ALPHABET)
+
+
+def test_a_saved_tokenizer_leaves_nothing_of_the_one_before(tmp_path):
+    texts = ["it was the best of times", "it was the worst of times"]
+    for pronunciations in (Pronunciations("times T AY1 M Z"), None):
+        tokenizer = train_text_tokenizer(texts * 5, 40, pronunciations)
+        tokenizer.save(tmp_path)
+        assert TextTokenizer.load(tmp_path).fingerprint == tokenizer.fingerprint
 
 
 def test_numbers():

@@ -146,6 +146,14 @@ def test_tokens_and_models_of_another_codec_are_refused(options, language_model,
     assert "is for codec 'another'" in fails(continue_speech.main, [str(tokens), *options], capsys)
 
 
+def test_damaged_weights_are_reported(options, language_model, recording, tmp_path, capsys):
+    with torch.no_grad():
+        language_model.model.model.norm.weight.fill_(float("nan"))
+    language_model.save(tmp_path / "lm")
+    assert "its weights are damaged" in fails(speak.main, ["hello", *options], capsys)
+    assert "its weights are damaged" in fails(continue_speech.main, [str(recording), *options], capsys)
+
+
 def test_a_bundled_model_is_half_as_large_and_float32_in_use(language_model, tmp_path, monkeypatch, capsys):
     language_model.save(tmp_path / "run")
     bundle_lm.main([str(tmp_path / "run"), "--output", str(tmp_path / "lm" / "checkpoint")])
