@@ -203,6 +203,20 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(head, setti
     assert log[-1]["step"] == 12
 
 
+def test_weights_are_written_before_the_checkpoint_that_promises_them(settings, tmp_path, monkeypatch):
+    trainer = make_trainer(settings, tmp_path / "run")
+    trainer.train_step()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.save()
+    assert (tmp_path / "run" / "weights" / "model.safetensors").exists()
+    assert not list((tmp_path / "run").glob("checkpoint-*"))
+
+
 def test_a_run_goes_on_from_weights_and_refuses_those_that_do_not_fit(settings, shards, tmp_path):
     first = make_trainer(settings, tmp_path / "first")
     first.run()

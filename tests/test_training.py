@@ -296,6 +296,20 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(settings, t
     assert whole.fingerprint() == parts.fingerprint()
 
 
+def test_weights_are_written_before_the_checkpoint_that_promises_them(settings, tmp_path, monkeypatch):
+    trainer = CodecTrainer(TrainConfig(**settings))
+    trainer.train_step()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.save()
+    assert (trainer.output / "weights" / "model.safetensors").exists()
+    assert not list(trainer.output.glob("checkpoint-*"))
+
+
 def test_a_run_writes_log_validation_audio_weights_and_keeps_few_checkpoints(settings, tmp_path):
     output = tmp_path / "run"
     CodecTrainer(TrainConfig(**settings, output=str(output), keep_checkpoints=1)).run()
