@@ -297,7 +297,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(settings, t
 
 
 def test_weights_are_written_before_the_checkpoint_that_promises_them(settings, tmp_path, monkeypatch):
-    trainer = CodecTrainer(TrainConfig(**settings))
+    trainer = CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "run")))
     trainer.train_step()
 
     def killed(*_):
