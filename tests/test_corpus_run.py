@@ -6,6 +6,7 @@ import os
 import random
 import re
 import signal
+import threading
 import time
 
 import datasets
@@ -17,6 +18,7 @@ import soundfile
 import torch
 from corpora import OPTIONS, RATE, REASONS, digests, tokenize, tokenizer_of
 from recordings import file_bytes
+from tqdm.auto import tqdm
 
 from q2d2_tokenizer import Q2D2Model, TokenizeAudio
 from q2d2_tokenizer.audio import read_audio
@@ -101,6 +103,7 @@ def test_killed_at_random_it_ends_the_same(corpus_file, tiny_model, tmp_path):
         child = os.fork()
         if child == 0:
             signal.alarm(30)  # a deadlock ends as one more kill
+            tqdm.set_lock(threading.RLock())  # its own is shared with the parent: once dead, it would never let go
             try:
                 tokenize(corpus_file, tiny_model, folder, options)
             finally:
