@@ -9,6 +9,7 @@ package above into it. English only. Needs onnxruntime, no network.
 """
 
 import argparse
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ _SPACE = "\u2581"
 
 
 class Transcriber:
-    """Greedy transcription of English speech with a Moonshine model (arXiv 2410.15608).
+    """Greedy transcription of English speech with a Moonshine model (arXiv 2410.15608), known by its `digest`.
 
     Args:
         folder: Where the model's files are; see the top of this file.
@@ -39,11 +40,12 @@ class Transcriber:
     def __init__(self, folder: str | Path, threads: int = 1):
         import onnxruntime
 
+        files = [_file(folder, name) for name in ("encoder_model", "decoder_model_merged", "tokenizer")]
+        self.digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self._encoder, self._decoder = (
-            onnxruntime.InferenceSession(str(_file(folder, name)), options, providers=["CPUExecutionProvider"])
-            for name in ("encoder_model", "decoder_model_merged")
+            onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"]) for file in files[:2]
         )
         inputs = self._decoder.get_inputs()
         self._inputs = {i.name for i in inputs}
@@ -52,7 +54,7 @@ class Transcriber:
             i.name: np.zeros((1, i.shape[1], 0, i.shape[3]), np.float32) for i in inputs if i.name.startswith("past")
         }
         self._outputs = [output.name for output in self._decoder.get_outputs()]
-        self._pieces = read_pieces(_file(folder, "tokenizer"))
+        self._pieces = read_pieces(files[2])
 
     def transcribe(self, samples_16khz: np.ndarray) -> str:
         """Text of audio (N,) of 16 kHz, as the model writes it; empty for audio too short to hold a word."""
@@ -125,12 +127,6 @@ def letter_errors(reference: str, hypothesis: str) -> tuple[int, int]:
     """Edit distance of the letters of two texts, with a space between words, and the letters of the reference."""
     wanted, found = (" ".join(words(text)) for text in (reference, hypothesis))
     return edit_distance(wanted, found), len(wanted)
-
-
-def word_error_rate(reference: str, hypothesis: str) -> float:
-    """Word errors per word of the reference; NaN for a reference without words."""
-    errors, count = word_errors(reference, hypothesis)
-    return errors / count if count else float("nan")
 
 
 def main(argv: list[str] | None = None) -> None:

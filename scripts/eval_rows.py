@@ -78,10 +78,13 @@ def build_metrics(names: list[str], sampling_rate: int, asr: str | None = None) 
     Args:
         names: Of `q2d2_tokenizer.metrics.METRICS`.
         sampling_rate: In Hz.
-        asr: Folder with a model for `asr.Transcriber`, which adds the metric `wer`.
+        asr: Folder with a model for `asr.Transcriber`, which adds `wer` with the digest of the model.
     """
     metrics = {name: _of_clip(METRICS[name].build(sampling_rate)) for name in names}
-    return metrics | ({"wer": WordErrors(asr)} if asr else {})
+    if asr:
+        errors = WordErrors(asr)
+        metrics[f"wer {errors.digest}"] = errors
+    return metrics
 
 
 def _of_clip(measure: Measure) -> Measure:
@@ -93,6 +96,7 @@ class WordErrors:
 
     def __init__(self, folder: str):
         self._transcriber = asr.Transcriber(folder)
+        self.digest = self._transcriber.digest
 
     def __call__(self, clip: Clip, audio: np.ndarray) -> dict[str, float]:
         if not clip.text:
@@ -104,7 +108,7 @@ class WordErrors:
 
 def needs_reference(metric: str) -> bool:
     """Whether a metric compares with the recording."""
-    return metric != "wer" and METRICS[metric].needs_reference
+    return metric in METRICS and METRICS[metric].needs_reference
 
 
 def _scores(name: str, measure: Measure, clip: Clip, decoded: Decoded) -> dict[str, float]:

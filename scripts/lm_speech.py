@@ -36,7 +36,8 @@ class SpeechMeasures:
         self._metrics = {name: METRICS[name].build(sampling_rate) for name in metrics}
         self._rate = sampling_rate
         self._transcriber = asr.Transcriber(asr_folder) if asr_folder else None
-        self.names = [*metrics, *(["errors"] if asr_folder else [])]
+        self._errors_name = f"errors {self._transcriber.digest}" if asr_folder else ""
+        self.names = [*metrics, *([self._errors_name] if asr_folder else [])]
 
     def __call__(self, task: Task, audio: np.ndarray) -> dict[str, dict[str, float]]:
         scores = {}
@@ -47,7 +48,7 @@ class SpeechMeasures:
             value = measure(task.voice, audio)
             scores[name] = value if isinstance(value, dict) else {name: value}
         if self._transcriber:
-            scores["errors"] = self._errors(task, audio) if task.text else {}
+            scores[self._errors_name] = self._errors(task, audio) if task.text else {}
         return scores
 
     def _errors(self, task: Task, audio: np.ndarray) -> dict[str, Any]:
@@ -98,14 +99,18 @@ class Speech:
         identity = self._codec_identity if task.prompt is None else self._identity
         row = self._rows.find(codec=task.system, identity=identity, clip=task.id, digest=task.digest)
         if row["facts"] and not set(self._measures.names) - row["scores"].keys():
-            return row
+            return self._with_names(row)
         audio, facts = self._say(task)
         rate = self._codec.config.sampling_rate
         soundfile.write(audio_file(self._folder, row), audio, rate)
         facts |= {"seconds": len(audio) / rate, SILENT: goes_silent(audio, rate)}
         if task.system in (TTS, VOICE):
             facts["true_seconds"] = len(task.codes) / self._codec.config.frame_rate
-        return self._rows.add(row | {"facts": facts, "scores": self._measures(task, audio)})
+        return self._with_names(self._rows.add(row | {"facts": facts, "scores": self._measures(task, audio)}))
+
+    def _with_names(self, row: Row) -> Row:
+        """A row with the scores that are asked for alone: its file may hold others, or those of another ASR."""
+        return row | {"scores": {name: row["scores"][name] for name in self._measures.names}}
 
     def _say(self, task: Task) -> tuple[np.ndarray, dict[str, Any]]:
         if task.system == RECORDING:

@@ -1,6 +1,5 @@
 """Transcription by a model given by path, and word error rates."""
 
-import math
 import os
 import sys
 from pathlib import Path
@@ -31,17 +30,12 @@ MODEL = os.environ.get("Q2D2_ASR", "")
 def test_word_errors_of_known_pairs(reference, hypothesis, errors):
     count = len(reference.split())
     assert asr.word_errors(reference, hypothesis) == (errors, count)
-    assert asr.word_error_rate(reference, hypothesis) == pytest.approx(errors / count)
 
 
 def test_letter_errors_of_known_pairs():
     assert asr.letter_errors("the cat sat", "The cat sat!") == (0, 11)
     assert asr.letter_errors("the cat sat", "the catsat") == (1, 11)
     assert asr.letter_errors("cat", "hats") == (2, 3)
-
-
-def test_no_reference_has_no_error_rate():
-    assert math.isnan(asr.word_error_rate("...", "something"))
 
 
 def test_pieces_are_read_with_lengths_of_one_and_two_bytes(tmp_path):
@@ -62,5 +56,6 @@ def test_the_bundled_recording_is_understood():
     audio = read_audio(sample_recording(), asr.SAMPLING_RATE)
     transcriber = asr.Transcriber(MODEL)
     spoken = "He turned sharply and faced Gregson across the table"
-    assert asr.word_error_rate(spoken, transcriber.transcribe(audio)) <= 0.2
+    errors, count = asr.word_errors(spoken, transcriber.transcribe(audio))
+    assert errors <= 0.2 * count
     assert transcriber.transcribe(audio[:100]) == ""

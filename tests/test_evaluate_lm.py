@@ -56,10 +56,10 @@ def setting(tmp_path, tiny_model, language_model, speech_like, monkeypatch) -> l
 
     class Deaf:
         def __init__(self, folder):
-            pass
+            self.digest = folder
 
         def transcribe(self, audio):
-            return "hello there" if len(audio) else ""
+            return "hello there" if len(audio) and self.digest == "x" else ""
 
     monkeypatch.setattr(asr, "Transcriber", Deaf)
     loudness = Metric(lambda rate: lambda reference, audio: float(np.abs(audio).max()), needs_reference=False)
@@ -121,6 +121,8 @@ def test_an_interrupted_evaluation_goes_on(setting, tmp_path, monkeypatch):
     assert {name: resumed[name] for name in ("wer", "cer", "ended")} == {n: whole[n] for n in ("wer", "cer", "ended")}
     again()
     assert said == []
+    assert again("--asr", "y")["wer"]["mean"] == 1  # another model, which hears nothing
+    assert said == ["001", "002"]
     again("--seed", "1")  # other speech
     assert said == ["001", "002"]
     again("--restart")
