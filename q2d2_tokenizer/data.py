@@ -136,6 +136,11 @@ class AudioCache:
         """Total duration."""
         return float(self._recordings[:, 2].sum()) / self.sampling_rate
 
+    @property
+    def places(self) -> list[list[int]]:
+        """File (as a number), first sample and number of samples of every recording."""
+        return self._recordings.tolist()
+
     def __len__(self) -> int:
         return len(self._recordings)
 

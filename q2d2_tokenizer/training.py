@@ -38,6 +38,9 @@ class TrainConfig:
     codec: str = field(
         default="", metadata={"help": "Config file, checkpoint folder or 'bundled'; the default config if empty"}
     )
+    levels: list[int] = field(
+        default_factory=list, metadata={"help": "Of the codec's channels instead of its own; its other weights stay"}
+    )
     freeze: list[str] = field(
         default_factory=list, metadata={"help": "Parts that stay as they are: encoder, quantizer, decoder"}
     )
@@ -114,13 +117,31 @@ class Progress:
         self.step, self.minutes = int(state["step"]), state.get("minutes", 0.0)
 
 
-def make_codec(source: str) -> Q2D2Model:
-    """A codec from a config file (random weights), a checkpoint folder, "bundled", or "" (default config)."""
+def make_codec(source: str, levels: list[int] | tuple[int, ...] = ()) -> Q2D2Model:
+    """A codec to train.
+
+    Args:
+        source: Config file (random weights), checkpoint folder, "bundled", or "" (default config).
+        levels: Instead of those of the source. Grids fill the same box whatever their levels, so a trained codec goes
+            on from where it was, with finer or coarser points.
+
+    Raises:
+        ValueError: If there are not as many levels as channels.
+    """
     if source == "bundled":
         source = default_checkpoint()
     if source and not source.endswith(".json"):
-        return Q2D2Model.from_pretrained(source)
-    return Q2D2Model(Q2D2Config.from_json_file(source) if source else Q2D2Config())
+        codec = Q2D2Model.from_pretrained(source)
+    else:
+        codec = Q2D2Model(Q2D2Config.from_json_file(source) if source else Q2D2Config())
+    if not levels:
+        return codec
+    if len(levels) != len(codec.config.levels):
+        raise ValueError(f"levels must be {len(codec.config.levels)} numbers, one a channel, got {list(levels)}")
+    weights = {name: tensor for name, tensor in codec.state_dict().items() if ".lattices." not in name}
+    codec = Q2D2Model(Q2D2Config.from_dict(codec.config.to_dict() | {"levels": list(levels)}))
+    codec.load_state_dict(weights, strict=False)  # what is missing is the tables of the new levels
+    return codec
 
 
 class CodecTrainer:
@@ -136,7 +157,7 @@ class CodecTrainer:
         self.accelerator = Accelerator(mixed_precision=config.mixed_precision)
         self._check_processes()
         set_seed(config.seed)
-        codec = make_codec(config.codec)
+        codec = make_codec(config.codec, config.levels)
         for name in config.freeze:
             codec.get_submodule(name).requires_grad_(False)
         self._open_data(codec.config.sampling_rate)
@@ -204,8 +225,7 @@ class CodecTrainer:
         config = self.config
         self.output.mkdir(parents=True, exist_ok=True)
         self._resume()
-        if self.accelerator.is_main_process:
-            (self.output / "config.json").write_text(json.dumps(asdict(config), indent=2))
+        self._record_settings()
         start = time.monotonic() - 60 * self.progress.minutes
         last_minute = self.progress.minutes + config.max_minutes
         hidden = None if self.accelerator.is_local_main_process else True
@@ -346,6 +366,32 @@ class CodecTrainer:
     def _resume(self) -> None:
         if self._checkpoints():
             self.accelerator.load_state(str(self._checkpoints()[-1]))
+
+    def _record_settings(self) -> None:
+        """Write the settings and what is held out; a run that goes on with other settings says so, in its log too.
+
+        Raises:
+            ValueError: If other recordings were held out before: some would be trained on.
+        """
+        held_out = self.validation.places if self.config.hold_out else []
+        files = {"config.json": asdict(self.config), "held_out.json": {"file, first sample, samples": held_out}}
+        files = {self.output / name: json.loads(json.dumps(values)) for name, values in files.items()}
+        changed = {}
+        for path, now in files.items():
+            if self.progress.step and path.exists():
+                before = json.loads(path.read_text())
+                changed |= {name: [before.get(name), value] for name, value in now.items() if before.get(name) != value}
+        if "file, first sample, samples" in changed:
+            raise ValueError(
+                f"{self.output} holds a run that held out other recordings, which would be trained on; choose another "
+                "output, or the data and hold_out it was started with"
+            )
+        if changed:
+            self.accelerator.print(f"goes on with other settings than before [before, now]: {changed}")
+            self._log({"changed": changed})
+        if self.accelerator.is_main_process:
+            for path, now in files.items():
+                path.write_text(json.dumps(now, indent=2))
 
     def _log(self, values: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:

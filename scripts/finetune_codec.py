@@ -3,10 +3,10 @@
     python scripts/finetune_codec.py --data my_recordings --output runs/my_voice
     python scripts/finetune_codec.py --data my_recordings --output runs/my_voice --freeze encoder quantizer
 
-Trains with configs/finetune.yaml; every setting of train_codec.py can be given, and an interrupted run goes on. Then
-the codec before and after codes the held-out recordings, and with --elsewhere also recordings of other data, to see
-what was lost there. Writes weights/ (a checkpoint like any other), comparison.md and comparison.json into the output
-folder. See docs/finetuning.md.
+Trains with configs/finetune.yaml; every setting of train_codec.py can be given, also in a --config of your own, --check
+examines data and settings first, and an interrupted run goes on. Then the codec before and after codes the held-out
+recordings, and with --elsewhere also recordings of other data, to see what was lost there. Writes weights/ (a
+checkpoint like any other), comparison.md and comparison.json into the output folder. See docs/finetuning.md.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from eval_rows import build_metrics
 from eval_summary import without_nan
 from provenance import describe_run
 from tqdm.auto import tqdm
-from train_codec import parse
+from train_codec import check_and_exit, parse
 
 from q2d2_tokenizer import default_checkpoint
 from q2d2_tokenizer.data import AudioCache
@@ -86,9 +86,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--elsewhere", nargs="+", default=[], help="other recordings to measure on, not trained on")
     parser.add_argument("--clips", type=int, default=24, help="at most that many of them")
     args, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
-    config, _ = parse(["--config", str(SETTINGS), *rest])
+    config, check = parse(["--config", str(SETTINGS), *rest])
     if config.validation_data or not config.hold_out:
         parser.error("recordings are held out of --data: give --hold_out, not --validation_data")
+    if check:
+        check_and_exit(config)
     trainer = CodecTrainer(config)
     trainer.run()
     if not trainer.accelerator.is_main_process:

@@ -5,7 +5,7 @@
     python scripts/train_codec.py --config configs/finetune.yaml --data my_recordings --output runs/my_voice
     python scripts/train_codec.py --check --data my_recordings --output runs/my_voice
 
---config takes a YAML or JSON file with some of the settings; those on the command line win. --check trains on one batch
+--config takes a YAML or JSON file with some of the settings; later files win, and those on the command line. --check trains on one batch
 for a few dozen steps, says what is wrong with the data, the codec or the settings and what to do, and writes
 check/report.txt, .json and .png into the output folder. See --help for all settings and docs/training.md.
 """
@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
 
@@ -34,13 +34,14 @@ def arguments_of(settings: dict[str, Any]) -> list[str]:
 def parse(argv: list[str]) -> tuple[TrainConfig, bool]:
     """The settings, and whether to check them instead of training."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--config", type=Path)
+    first.add_argument("--config", type=Path, action="append", default=[])
     first.add_argument("--check", action="store_true")
     args, rest = first.parse_known_args(argv)
     if args.config:
         import yaml
 
-        rest = arguments_of(yaml.safe_load(args.config.read_text())) + rest
+        of_files = [arguments_of(yaml.safe_load(path.read_text())) for path in args.config]
+        rest = [argument for arguments in [*of_files, rest] for argument in arguments]
     parser = HfArgumentParser(
         TrainConfig, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -48,16 +49,21 @@ def parse(argv: list[str]) -> tuple[TrainConfig, bool]:
     return config, args.check
 
 
+def check_and_exit(config: TrainConfig) -> NoReturn:
+    """Examine settings and data instead of training; the exit status says whether something is wrong."""
+    from q2d2_tokenizer.doctor import examine
+
+    report = examine(config)
+    report.write(Path(config.output) / "check")
+    print(report.text())
+    sys.exit(1 if report.faults else 0)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Parse the settings and train, or check."""
     config, check = parse(sys.argv[1:] if argv is None else argv)
     if check:
-        from q2d2_tokenizer.doctor import examine
-
-        report = examine(config)
-        report.write(Path(config.output) / "check")
-        print(report.text())
-        sys.exit(1 if report.faults else 0)
+        check_and_exit(config)
     CodecTrainer(config).run()
 
 

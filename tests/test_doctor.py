@@ -75,7 +75,7 @@ def test_a_dead_encoder_is_found(run, monkeypatch):
 def test_a_frozen_encoder_is_found_unless_it_was_asked_for(run, monkeypatch):
     assert run(freeze=["encoder"]).faults == []
     load = training.make_codec
-    monkeypatch.setattr(training, "make_codec", lambda source: load(source).apply(freeze_encoder))
+    monkeypatch.setattr(training, "make_codec", lambda *source: load(*source).apply(freeze_encoder))
     assert parts(run()) == {"the encoder"}
 
 

@@ -54,6 +54,32 @@ def test_frozen_parts_keep_the_tokens(arguments, tmp_path, tiny_model):
     assert not torch.equal(tuned.decoder.head.project.weight, tiny_model.decoder.head.project.weight)
 
 
+def test_a_run_goes_on_only_while_the_same_recordings_are_held_out(arguments, tmp_path, speech_like):
+    finetune_codec.main([*arguments, "--steps", "2", "--save_every", "2"])
+    finetune_codec.main([*arguments, "--steps", "4", "--save_every", "2"])  # says that the steps are others
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["changed"] for line in log if "changed" in line] == [{"steps": [2, 4]}]
+    for i in range(6, 9):
+        soundfile.write(tmp_path / "mine" / f"{i}.wav", speech_like(RATE, seed=i), RATE)
+    for more in ([], ["--hold_out", "1"]):
+        with pytest.raises(ValueError, match="held out other recordings"):
+            finetune_codec.main([*arguments, *more, "--steps", "6"])
+
+
+def test_a_config_file_adds_to_the_settings_of_fine_tuning(arguments, tmp_path):
+    (tmp_path / "mine.yaml").write_text("loudness_weight: 3.5")
+    finetune_codec.main([*arguments, "--config", str(tmp_path / "mine.yaml"), "--steps", "1"])
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert settings["loudness_weight"] == 3.5 and settings["gradient_clip"] == 1.0
+
+
+def test_check_examines_instead_of_tuning(arguments, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        finetune_codec.main([*arguments, "--check"])
+    assert (tmp_path / "run" / "check" / "report.txt").read_text() in capsys.readouterr().out
+    assert not (tmp_path / "run" / "weights").exists()
+
+
 def test_validation_data_instead_of_held_out_recordings_is_refused(arguments, tmp_path):
     with pytest.raises((SystemExit, ValueError)):
         finetune_codec.main([*arguments, "--validation_data", str(tmp_path / "other")])

@@ -23,7 +23,7 @@ from q2d2_tokenizer.discriminators import DISCRIMINATORS, Discriminators
 from q2d2_tokenizer.gan import Autoencoder, discriminator_loss, discriminator_step, feature_loss, generator_step
 from q2d2_tokenizer.layers import frame_signal
 from q2d2_tokenizer.losses import EnvelopeLoss, LoudnessLoss, MelLoss, spectrogram
-from q2d2_tokenizer.training import CodecTrainer, TrainConfig
+from q2d2_tokenizer.training import CodecTrainer, TrainConfig, make_codec
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 RATE = 24000
@@ -376,6 +376,20 @@ def test_frozen_parts_stay_as_they_are(settings, tmp_path, tiny_model):
     assert moved and all(name.startswith("decoder.") for name in moved)
     with pytest.raises(ValueError, match="freeze takes encoder, quantizer and decoder"):
         TrainConfig(data=[], output="", freeze=["head"])
+
+
+def test_other_levels_keep_the_rest_of_the_codec(tiny_model, tmp_path):
+    tiny_model.save_pretrained(tmp_path)
+    finer = make_codec(str(tmp_path), [level + 2 for level in tiny_model.config.levels])
+    assert finer.config.codebook_size > tiny_model.config.codebook_size
+    assert all(torch.equal(p, tiny_model.get_parameter(name)) for name, p in finer.named_parameters())
+    finer.quantizer.check_tables()
+    latents = torch.randn(1, 50, tiny_model.config.hidden_size)
+    exact = tiny_model.quantizer.project_out(tiny_model.quantizer.project_in(latents).tanh())
+    errors = [(model.quantizer(latents)[0] - exact).square().mean() for model in (tiny_model, finer)]
+    assert errors[1] < errors[0]  # the same box with more points
+    with pytest.raises(ValueError, match="levels must be .* one a channel, got"):
+        make_codec(str(tmp_path), [7])
 
 
 def test_held_out_recordings_are_not_trained_on(settings, tmp_path):
