@@ -362,6 +362,20 @@ class TrainingBatches:
             self.corpus, self._windows, self._batches[step - self._first_steps[epoch]], process, processes
         )
 
+    def first_with_text(self) -> Batch:
+        """The first batch of the first epoch in which some recording is shown with its text.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        step = 0
+        while self.epoch(step) == 0:
+            batch = self.batch(step)
+            if (batch.input_ids[:, 1] != AUDIO).any():
+                return batch
+            step += 1
+        raise ValueError("no recording of the data is shown with a text")
+
 
 def make_batch(corpus: TokenCorpus, windows: Windows, indices: np.ndarray, process: int, processes: int) -> Batch:
     """The part of one process in a batch of recordings; every `processes`-th of them."""

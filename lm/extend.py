@@ -74,7 +74,7 @@ class AudioTokens:
         Raises:
             ValueError: If there is anything else in the text, or a code is out of range.
         """
-        rest = _CODE_TEXT.sub("", text.removeprefix(START_TEXT).removesuffix(END_TEXT)).strip()
+        rest = _CODE_TEXT.sub("", text.strip().removeprefix(START_TEXT).removesuffix(END_TEXT)).strip()
         if rest:
             raise ValueError(f"expected audio tokens such as {code_text(0)} alone, got also {rest[:40]!r}")
         codes = np.array([int(number) for number in _CODE_TEXT.findall(text)], np.int64)

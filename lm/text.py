@@ -96,7 +96,12 @@ def split_text(text: str, longest: int) -> list[str]:
     Args:
         text: Of any kind.
         longest: Characters of a part, at most.
+
+    Raises:
+        ValueError: If `longest` is less than 1.
     """
+    if longest < 1:
+        raise ValueError(f"a part of a text must be at least 1 character long, got {longest}")
     parts: list[str] = []
     for pattern in (r"(?<=[.?!]) ", r"(?<=,) ", " "):
         units = parts or [normalize_text(text)]

@@ -175,7 +175,7 @@ class LanguageModelTrainer:
         if config.weights and not self._checkpoints():
             _load_weights(self.language_model, config.weights)
         if config.reading_layers:
-            ids = self.batches.batch(0).input_ids  # the same for all processes
+            ids = self.batches.first_with_text().input_ids  # the same for all processes
             add_reading_heads(self.language_model.model, layout, ids, tuple(config.reading_layers))
         self.validation = TokenCorpus(config.validation_data, layout, text) if config.validation_data else None
         if layout.codes_per_piece and self.validation is not None and self.validation.num_pieces.any():

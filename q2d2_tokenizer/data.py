@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import soxr
@@ -33,15 +34,34 @@ def expand_sources(sources: list[str]) -> list[Path]:
     return files
 
 
+def parquet_cells(source: str | Path | BinaryIO, name: str) -> Iterator[Any]:
+    """Undecoded audio of every row of a Parquet file, which errors call `name`.
+
+    Raises:
+        ValueError: If the file cannot be read or has no column `audio`.
+    """
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(source)
+        if "audio" not in file.schema_arrow.names:
+            raise ValueError(f"{name} has no column audio but {file.schema_arrow.names}; rename the one with the audio")
+        for batch in file.iter_batches(64, columns=["audio"]):
+            yield from batch.column("audio").to_pylist()
+    except pyarrow.ArrowException as error:
+        raise ValueError(f"cannot read {name} as Parquet: {error}") from error
+
+
 def _read_recordings(file: Path, sampling_rate: int) -> Iterator[np.ndarray]:
     if file.suffix.lower() != ".parquet":
         yield read_audio(file, sampling_rate)
         return
-    import pyarrow.parquet
-
-    for batch in pyarrow.parquet.ParquetFile(file).iter_batches(64, columns=["audio"]):
-        for cell in batch.column("audio").to_pylist():
-            yield audio_from_column(cell, sampling_rate)
+    for row, cell in enumerate(parquet_cells(file, str(file))):
+        try:
+            audio = audio_from_column(cell, sampling_rate)
+        except ValueError as error:
+            raise ValueError(f"row {row} of {file}: {error}; repair or remove it") from error
+        yield audio
 
 
 @dataclass(frozen=True)
@@ -88,6 +108,9 @@ class AudioCache:
         sources: Parquet files with an `audio` column, audio files, folders or glob patterns; see `expand_sources`.
         folder: Where the samples are kept.
         sampling_rate: In Hz.
+
+    Raises:
+        ValueError: If a file cannot be read, or none holds a recording.
     """
 
     def __init__(self, sources: list[str], folder: str | Path, sampling_rate: int):
@@ -102,7 +125,10 @@ class AudioCache:
             lengths = self._decode(file, folder)
             ends = np.cumsum(lengths)
             starts += [(len(self._samples), int(end - n), int(n)) for end, n in zip(ends, lengths, strict=True)]
-            self._samples.append(np.memmap(self._path(file, folder), dtype=np.int16, mode="r"))
+            if lengths:
+                self._samples.append(np.memmap(self._path(file, folder), dtype=np.int16, mode="r"))
+        if not starts:
+            raise ValueError(f"the files of {sources} hold no recordings")
         self._keep(np.array(starts, dtype=np.int64))
 
     def _keep(self, recordings: np.ndarray) -> None:
@@ -121,14 +147,13 @@ class AudioCache:
         if index.exists():
             return json.loads(index.read_text())
         lengths = []
-        try:
-            with open(path, "wb") as out:
-                for samples in _read_recordings(file, self.sampling_rate):
-                    (samples.clip(-1, 1) * 32767).round().astype(np.int16).tofile(out)
-                    lengths.append(len(samples))
-        except ValueError as error:
-            raise ValueError(f"recording {len(lengths)} of {file}: {error}; repair or remove it") from error
-        index.write_text(json.dumps(lengths))
+        with open(path, "wb") as out:
+            for samples in _read_recordings(file, self.sampling_rate):
+                (samples.clip(-1, 1) * 32767).round().astype(np.int16).tofile(out)
+                lengths.append(len(samples))
+        whole = index.with_suffix(".partial")  # an index that is there is whole, and so are the samples
+        whole.write_text(json.dumps(lengths))
+        whole.rename(index)
         return lengths
 
     @property

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .audio import AUDIO_SUFFIXES, audio_from_column
-from .data import Augmentation, expand_sources
+from .data import Augmentation, expand_sources, parquet_cells
 
 _DATA_SUFFIXES = tuple(AUDIO_SUFFIXES | {".parquet"})
 _Cell = dict[str, Any]
@@ -41,22 +41,20 @@ def expand_urls(sources: list[str]) -> list[str]:
 def read_cells(file: str) -> Iterator[_Cell]:
     """Undecoded audio of every recording of a Parquet file with a column `audio`, or of an audio file.
 
+    Each has a `name` for errors.
+
     Raises:
-        ValueError: If a row has none.
+        ValueError: If a row has none, or the file cannot be read.
     """
     if not file.lower().endswith(".parquet"):
         with fsspec.open(file, "rb") as content:
-            yield {"bytes": content.read(), "path": file}
+            yield {"bytes": content.read(), "path": file, "name": file}
         return
-    import pyarrow.parquet
-
     with fsspec.open(file, "rb") as content:
-        batches = pyarrow.parquet.ParquetFile(content).iter_batches(64, columns=["audio"])
-        cells = itertools.chain.from_iterable(batch.column("audio").to_pylist() for batch in batches)
-        for row, cell in enumerate(cells):
+        for row, cell in enumerate(parquet_cells(content, file)):
             if cell is None:
                 raise ValueError(f"row {row} of {file} has no audio; leave it out")
-            yield cell
+            yield cell | {"name": f"row {row} of {file}"}
 
 
 def _seconds(cell: _Cell) -> float:
@@ -66,7 +64,11 @@ def _seconds(cell: _Cell) -> float:
     if cell.get("array") is not None:
         return len(cell["array"]) / cell["sampling_rate"]
     source = io.BytesIO(cell["bytes"]) if cell.get("bytes") is not None else cell["path"]
-    return min(max(soundfile.info(source).duration, 0.01), 3600.0)
+    try:
+        duration = soundfile.info(source).duration
+    except soundfile.SoundFileError as error:
+        raise ValueError(f"{cell['name']}: cannot read it as audio: {error}; repair or remove it") from error
+    return min(max(duration, 0.01), 3600.0)
 
 
 class _Window:
@@ -85,7 +87,11 @@ class _Window:
         return self._decoded[index]
 
     def _decode(self, cell: _Cell) -> np.ndarray:
-        return (audio_from_column(cell, self._rate).clip(-1, 1) * 32767).round().astype(np.int16)
+        try:
+            audio = audio_from_column(cell, self._rate)
+        except ValueError as error:
+            raise ValueError(f"{cell['name']}: {error}; repair or remove it") from error
+        return (audio.clip(-1, 1) * 32767).round().astype(np.int16)
 
 
 class AudioStream:

@@ -289,7 +289,12 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
             outputs.append(audio)
         audio = torch.cat(outputs, dim=1)
         if num_samples is not None:
-            (count,) = set(self._check_num_samples(num_samples, [num_tokens] * len(codes)))
+            count, *others = set(self._check_num_samples(num_samples, [num_tokens] * len(codes)))
+            if others:
+                raise ValueError(
+                    f"recordings that are decoded together in pieces have one num_samples, got {num_samples}; decode "
+                    "those that end elsewhere on their own"
+                )
             audio = audio[:, : audio.shape[1] - (num_tokens * hop - count)]
         return audio, cache
 

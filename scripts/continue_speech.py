@@ -8,8 +8,7 @@ The wav holds the recording as the codec gives it back, then its continuation.
 import argparse
 from pathlib import Path
 
-import soundfile
-from speaking import add_options, load_models, make_settings, read_codes, speak_into
+from speaking import WavWriter, add_options, load_models, make_settings, positive, read_codes, speak_into
 
 from lm.generate import Generation, make_prompt
 
@@ -22,8 +21,8 @@ def continue_speech(args: argparse.Namespace) -> None:
         codes = codes[: max(1, int(args.prompt_seconds * codec.config.frame_rate))]
     prompt = make_prompt(language_model, codes=codes)
     generation = Generation(language_model, [prompt], make_settings(args, codec.config.frame_rate))
-    with soundfile.SoundFile(args.output, "w", codec.config.sampling_rate, 1) as file:
-        spoken = speak_into(file, codec, generation, before=codes)
+    with WavWriter(args.output, codec.config.sampling_rate) as file:
+        spoken = speak_into(file.write, codec, generation, before=codes)
     print(f"{len(codes) / codec.config.frame_rate:.1f} s of {args.recording.name}, then {spoken}")
     print(f"written {args.output}")
 
@@ -32,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     """Parse the arguments and continue; what cannot be used is reported in a line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recording", type=Path, help="audio file or token file")
-    parser.add_argument("--prompt_seconds", type=float, help="use its first seconds; all of it if left out")
+    parser.add_argument("--prompt_seconds", type=positive, help="use its first seconds; all of it if left out")
     parser.add_argument("--output", type=Path, default=Path("continued.wav"), help="wav file to write")
     add_options(parser, max_seconds=10.0)
     args = parser.parse_args(argv)

@@ -119,6 +119,17 @@ def _can_read(language_model: LanguageModel, text: str) -> bool:
 
 
 def sentence_tasks(path: Path, language_model: LanguageModel) -> list[Task]:
-    """The lines of a file, each read by the model."""
-    lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-    return [Task(SENTENCES, f"{i + 1:03d}", line, make_prompt(language_model, line)) for i, line in enumerate(lines)]
+    """The lines of a file, each read by the model.
+
+    Raises:
+        ValueError: If nothing of a line can be read.
+    """
+    tasks = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if not line.strip():
+            continue
+        if not _can_read(language_model, line):
+            raise ValueError(f"line {number} of {path} holds nothing that the model can read: {line!r}; remove it")
+        task_id = f"{len(tasks) + 1:03d}"
+        tasks.append(Task(SENTENCES, task_id, line.strip(), make_prompt(language_model, line.strip())))
+    return tasks

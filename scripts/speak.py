@@ -9,8 +9,7 @@ A long text is spoken in parts of a few sentences, each with the same seed and t
 import argparse
 from pathlib import Path
 
-import soundfile
-from speaking import add_options, load_models, make_settings, read_codes, speak_into
+from speaking import WavWriter, add_options, load_models, make_settings, read_codes, speak_into
 
 from lm.generate import Generation, make_prompt
 from lm.text import split_text
@@ -40,9 +39,9 @@ def speak(args: argparse.Namespace) -> None:
     codes = read_codes(args.prompt, codec, language_model) if args.prompt else None
     prompts = [make_prompt(language_model, part, codes, args.prompt_text) for part in parts]
     settings = make_settings(args, codec.config.frame_rate)
-    with soundfile.SoundFile(args.output, "w", codec.config.sampling_rate, 1) as file:
+    with WavWriter(args.output, codec.config.sampling_rate) as file:
         for number, (part, prompt) in enumerate(zip(parts, prompts, strict=True), start=1):
-            spoken = speak_into(file, codec, Generation(language_model, [prompt], settings, [args.prompt_text]))
+            spoken = speak_into(file.write, codec, Generation(language_model, [prompt], settings, [args.prompt_text]))
             print(f"{number}/{len(parts)}  {spoken}  {part!r}", flush=True)
     print(f"written {args.output}")
 

@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,11 +31,19 @@ GUIDANCE_SCALE = 2.0  # of the scripts; was best for an earlier bundled model on
 _PIECE_CODES = 24
 
 
+def positive(text: str) -> float:
+    """A number above zero, for argparse."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text}")
+    return value
+
+
 def add_options(parser: argparse.ArgumentParser, max_seconds: float) -> None:
     """Add the options of models and sampling."""
     parser.add_argument("--language_model", help="folder; the one that comes with the package if left out")
     parser.add_argument("--codec", default=default_checkpoint(), help="folder; the bundled one if left out")
-    parser.add_argument("--max_seconds", type=float, default=max_seconds, help="most speech generated at a time")
+    parser.add_argument("--max_seconds", type=positive, default=max_seconds, help="most speech generated at a time")
     parser.add_argument("--min_seconds", type=float, default=0.0, help="speech before the model may end")
     fields = {field.name: field for field in dataclasses.fields(GenerationSettings)}
     for field in (fields[name] for name in _SAMPLING):
@@ -113,13 +121,46 @@ class Spoken:
         return f"{self.seconds:.1f} s, {speed:.2f} x real time, first audio after {self.first:.2f} s, {self.reason}"
 
 
-def speak_into(
-    file: soundfile.SoundFile, codec: Q2D2Model, generation: Generation, before: Iterable[int] = ()
-) -> Spoken:
-    """Write speech to a file while it is generated.
+class WavWriter:
+    """Writes an audio file piece by piece; what is there already is only replaced once there is audio.
 
     Args:
-        file: Open for writing, at the rate of the codec.
+        path: Of the file; its ending says the format.
+        sampling_rate: In Hz.
+
+    Raises:
+        ValueError: If there is no such folder or format.
+    """
+
+    def __init__(self, path: Path, sampling_rate: int):
+        if not path.parent.is_dir():
+            raise ValueError(f"there is no folder {path.parent} for the output; create it or choose another")
+        if path.suffix[1:].upper() not in soundfile.available_formats():
+            raise ValueError(f"the output must end in .wav, .flac or another format of soundfile, got {path.name!r}")
+        self._path, self._rate = path, sampling_rate
+        self._file: soundfile.SoundFile | None = None
+
+    def __enter__(self) -> "WavWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._file:
+            self._file.close()
+
+    def write(self, audio: np.ndarray) -> None:
+        """Add audio (n,)."""
+        if self._file is None:
+            self._file = soundfile.SoundFile(self._path, "w", self._rate, 1)
+        self._file.write(audio)
+
+
+def speak_into(
+    write: Callable[[np.ndarray], None], codec: Q2D2Model, generation: Generation, before: Iterable[int] = ()
+) -> Spoken:
+    """Write speech while it is generated.
+
+    Args:
+        write: Takes audio (n,) of the rate of the codec, piece by piece.
         codec: The codec.
         generation: Of one prompt.
         before: Codes of the speech that is continued; their audio is written too.
@@ -138,5 +179,5 @@ def speak_into(
 
     for audio in decode_pieces(codec, joined()):
         first = time.perf_counter() - start if first is None else first
-        file.write(audio)
+        write(audio)
     return Spoken(count / codec.config.frame_rate, time.perf_counter() - start, first, generation.reasons[0])

@@ -5,9 +5,10 @@
     python scripts/train_codec.py --config configs/finetune.yaml --data my_recordings --output runs/my_voice
     python scripts/train_codec.py --check --data my_recordings --output runs/my_voice
 
---config takes a YAML or JSON file with some of the settings; later files win, and those on the command line. --check trains on one batch
-for a few dozen steps, says what is wrong with the data, the codec or the settings and what to do, and writes
-check/report.txt, .json and .png into the output folder. See --help for all settings and docs/training.md.
+--config takes a YAML or JSON file with some of the settings; of several the later wins, and the command line wins over
+all. --check trains on one batch for a few dozen steps, says what is wrong with the data, the codec or the settings and
+what to do, and writes check/report.txt, .json and .png into the output folder. See --help for all settings and
+docs/training.md.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """Training data that is read in order and decoded on the way."""
 
 import json
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -12,7 +13,7 @@ from fsspec.implementations.local import LocalFileSystem
 from recordings import file_bytes
 
 from q2d2_tokenizer import Q2D2Model
-from q2d2_tokenizer.data import Augmentation
+from q2d2_tokenizer.data import AudioCache, Augmentation
 from q2d2_tokenizer.data_stream import AudioStream, expand_urls
 from q2d2_tokenizer.training import CodecTrainer, TrainConfig
 
@@ -72,6 +73,39 @@ def test_a_row_without_audio_is_refused_and_hides_no_other(folder):
     pq.write_table(pa.table({"audio": [cell, None, cell]}), folder / "2.parquet")
     with pytest.raises(ValueError, match=r"row 1 of .*2\.parquet has no audio"):
         AudioStream([str(folder / "2.parquet")], RATE, ahead=4).batch(0, range(4), 1000, Augmentation())
+
+
+def test_what_cannot_be_read_is_named(folder):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    whole = file_bytes(np.ones(2400), RATE, "WAV", "FLOAT")
+    cells = [{"bytes": content, "path": None} for content in (whole, whole[:-2000], whole)]
+    pq.write_table(pa.table({"audio": cells}), folder / "cut.parquet")
+    pq.write_table(pa.table({"audio": [{"bytes": b"no audio", "path": None}]}), folder / "text.parquet")
+    pq.write_table(pa.table({"sound": [1]}), folder / "column.parquet")
+    (folder / "torn.parquet").write_bytes((folder / "cut.parquet").read_bytes()[:-100])
+    pq.write_table(pa.table({"audio": cells}).slice(0, 0), folder / "none.parquet")
+    messages = {
+        "cut": r"row 1 of .*cut\.parquet",
+        "text": r"row 0 of .*text\.parquet",
+        "column": r"column\.parquet has no column audio but \['sound'\]",
+        "torn": r"cannot read .*torn\.parquet as Parquet",
+        "none": "no recordings",
+    }
+    for name, message in messages.items():
+        source = [str(folder / f"{name}.parquet")]
+        with pytest.raises(ValueError, match=message):
+            AudioStream(source, RATE, ahead=4).batch(0, range(40), 1000, Augmentation())
+        with pytest.raises(ValueError, match=message):
+            AudioCache(source, folder / "cache", RATE)
+
+
+def test_an_index_that_was_being_written_is_written_again(folder, monkeypatch):
+    source, rename = [str(folder / "0.parquet")], Path.rename
+    monkeypatch.setattr(Path, "rename", lambda self, target: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        AudioCache(source, folder / "cache", RATE)
+    monkeypatch.setattr(Path, "rename", rename)
+    assert len(AudioCache(source, folder / "cache", RATE)) == len(AudioCache(source, folder / "other", RATE))
 
 
 def test_urls_are_read_through_fsspec(folder, monkeypatch):

@@ -129,6 +129,12 @@ def test_an_interrupted_evaluation_goes_on(setting, tmp_path, monkeypatch):
     assert said == ["001", "002"]
 
 
+def test_a_line_that_cannot_be_read_is_named(setting, tmp_path):
+    (tmp_path / "sentences.txt").write_text("hello\n\n🙂\n")
+    with pytest.raises(ValueError, match="line 3 of .*sentences.txt holds nothing"):
+        evaluate_lm.main(setting[4:])
+
+
 def test_bits_are_those_of_the_model(setting, tiny_model, language_model):  # noqa: F811
     for weight in language_model.model.parameters():
         torch.nn.init.zeros_(weight)  # every id is as likely

@@ -229,6 +229,18 @@ def test_the_budget_holds_the_longest_sequence(corpus):
     assert [b.tolist() for b in split_by_length(order, np.array([5, 5, 5, 20]), 15)] == [[0, 1, 2], [3]]
 
 
+def test_the_first_batch_with_text_is_found(corpus):
+    for seed in range(8):
+        batches = TrainingBatches(corpus, 64, 64, 0.9, seed)  # most are shown without their text
+        found = batches.first_with_text().input_ids
+        shown = [
+            (batches.batch(step).input_ids[:, 1] != AUDIO).any() for step in range(100) if batches.epoch(step) == 0
+        ]
+        assert torch.equal(found, batches.batch(shown.index(True)).input_ids)
+    with pytest.raises(ValueError, match="no recording of the data is shown with a text"):
+        TrainingBatches(corpus, 64, 64, 1.0, 0).first_with_text()
+
+
 def test_processes_share_a_batch(corpus):
     batches = TrainingBatches(corpus, 64, 256, 0.0, 0)
     for step in range(10):

@@ -46,6 +46,7 @@ def test_strings_ids_and_codes_are_one_thing(extended):
     assert audio.ids_to_codes(torch.tensor(ids[4:-1])).tolist() == codes.tolist()
     assert audio.text_to_codes(text).tolist() == codes.tolist()
     assert audio.text_to_codes(tokenizer.decode(ids[3:])).tolist() == codes.tolist()
+    assert audio.text_to_codes(f" {text}\n").tolist() == codes.tolist()
     assert len(tokenizer) == 256 + 2 + CODES == model.get_input_embeddings().num_embeddings
 
 

@@ -135,6 +135,18 @@ def test_what_cannot_be_spoken_is_reported(options, recording, tmp_path, capsys)
     assert "leaves no room in the context of 128" in fails(continue_speech.main, [str(long), *options], capsys)
 
 
+def test_wrong_options_are_reported_and_leave_the_output_alone(options, recording, tmp_path, capsys):
+    (tmp_path / "out.wav").write_bytes(b"precious")
+    assert "above 0, got -1" in fails(
+        continue_speech.main, [str(recording), *options, "--prompt_seconds", "-1"], capsys
+    )
+    assert "above 0, got 0" in fails(speak.main, ["hello", *options, "--max_seconds", "0"], capsys)
+    assert "at least 1 character" in fails(speak.main, ["hello", *options, "--part_characters", "0"], capsys)
+    for output, message in (("none/out.wav", "no folder"), ("out.mpg", "must end in .wav"), ("out", "must end in")):
+        assert message in fails(speak.main, ["hello", *options, "--output", str(tmp_path / output)], capsys)
+    assert (tmp_path / "out.wav").read_bytes() == b"precious"
+
+
 def test_tokens_and_models_of_another_codec_are_refused(options, language_model, tmp_path, capsys):
     tokens = tmp_path / "other.q2d2"
     save_tokens(tokens, TokenFile(np.arange(9), 24000, 9 * HOP, "another"))
