@@ -86,8 +86,8 @@ class TrainConfig:
     keep_checkpoints: int = field(default=2, metadata={"help": "Resumable checkpoints kept"})
 
     def __post_init__(self):
-        if self.save_every < 1 or self.log_every < 1 or self.validate_every < 1:
-            raise ValueError("log_every, validate_every and save_every must be at least 1")
+        if min(self.save_every, self.log_every, self.validate_every, self.keep_checkpoints) < 1:
+            raise ValueError("log_every, validate_every, save_every and keep_checkpoints must be at least 1")
         if self.warmup_steps < 1 or self.decay_steps < 1:
             raise ValueError("warmup_steps and decay_steps must be at least 1")
         if self.mixed_precision not in ("no", "bf16"):

@@ -99,6 +99,9 @@ def test_the_example_needs_no_torch(folder, model, speech_like, tmp_path):
     assert done.stdout == f"75 tokens, the first are {codes[0, 0, :8].tolist()}\n"
     decoded = model.decode(codes, num_samples=24000).audio_values.flatten().numpy()
     assert np.abs(soundfile.read(tmp_path / "out.wav")[0] - decoded).max() < 2e-4  # 16 bit
+    soundfile.write(tmp_path / "in.wav", audio, 16000)  # half as long again
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.stdout.startswith("113 tokens"), done.stderr
     assert len((SCRIPTS / "onnx_example.py").read_text().splitlines()) <= 30
 
 
