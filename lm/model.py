@@ -135,5 +135,6 @@ class LanguageModel:
         text = TextTokenizer.load(folder) if (Path(folder) / TEXT_FILE).exists() else None
         kind = PreTrainedConfig.get_config_dict(folder)[0].get("model_type")
         if kind not in _CLASSES:
-            raise ValueError(f"{folder} must hold a model of type {' or '.join(_CLASSES)}, got {kind}")
+            hint = f"; did you mean {folder}/weights?" if (Path(folder) / "weights").is_dir() else ""
+            raise ValueError(f"{folder} must hold a model of type {' or '.join(_CLASSES)}, got {kind}{hint}")
         return cls(_CLASSES[kind].from_pretrained(folder, dtype=dtype).eval(), layout, text)

@@ -196,8 +196,7 @@ class LanguageModelTrainer:
         if self.accelerator.is_main_process:
             self.output.mkdir(parents=True, exist_ok=True)
             self.language_model.layout.save(self.output)
-            content = {"training": asdict(config), "model": asdict(self.settings)}
-            (self.output / "config.json").write_text(json.dumps(content, indent=2))
+            self._record_settings()
         start = time.monotonic() - 60 * self.progress.minutes
         last_minute = self.progress.minutes + config.max_minutes
         hidden = None if self.accelerator.is_local_main_process else True
@@ -299,6 +298,22 @@ class LanguageModelTrainer:
     def _resume(self) -> None:
         if self._checkpoints():
             self.accelerator.load_state(str(self._checkpoints()[-1]))
+
+    def _record_settings(self) -> None:
+        """Write the settings; a run that goes on with others than before says so, in its log too."""
+        path = self.output / "config.json"
+        now = json.loads(json.dumps({"training": asdict(self.config), "model": asdict(self.settings)}))
+        before = json.loads(path.read_text()) if self.progress.step and path.exists() else now
+        changed = {
+            name: [before[part].get(name), value]
+            for part, values in now.items()
+            for name, value in values.items()
+            if before[part].get(name) != value
+        }
+        if changed:
+            self.accelerator.print(f"goes on with other settings than before [before, now]: {changed}")
+            self._log({"changed": changed})
+        path.write_text(json.dumps(now, indent=2))
 
     def _of_main_process(self, value: float) -> float:
         if self.accelerator.num_processes == 1:

@@ -248,6 +248,8 @@ def test_a_run_writes_log_weights_and_keeps_few_checkpoints(settings, tmp_path):
     loaded = LanguageModel.load(output / "weights", "codec-a")
     assert loaded.text.size == loaded.layout.text_size > 0
     assert not list(output.glob("partial-*"))
+    with pytest.raises(ValueError, match="did you mean .*/weights"):
+        LanguageModel.load(output)
 
 
 def test_validation_is_in_nats_bits_per_token_and_bits_per_second(settings, tmp_path):
@@ -292,6 +294,14 @@ def test_a_run_of_another_vocabulary_is_not_continued(settings, shards, tmp_path
     other = write_shard(shards / "other.parquet", codes, None, "codec-b")
     with pytest.raises(ValueError, match="'codec-b'.*'codec-a'"):
         make_trainer(settings, tmp_path / "run", data=[str(other)])
+
+
+def test_a_run_that_goes_on_with_other_settings_says_so(settings, tmp_path):
+    make_trainer(settings, tmp_path / "run", steps=4).run()
+    make_trainer(settings, tmp_path / "run", steps=6, gradient_clip=0.5).run()
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    (changed,) = [line["changed"] for line in lines if "changed" in line]
+    assert changed["steps"] == [4, 6] and changed["gradient_clip"] == [1.0, 0.5] and len(changed) == 2
 
 
 def test_a_run_keeps_the_durations_it_began_with(settings, shards, tmp_path):
