@@ -54,6 +54,7 @@ class TrainConfig:
     gain_db: float = field(default=6.0, metadata={"help": "Largest random gain, up or down, in dB"})
     speed: float = field(default=0.0, metadata={"help": "Largest random change of speed and pitch, as a share"})
     tone_db: float = field(default=0.0, metadata={"help": "Largest gain of a random curve over frequency, in dB"})
+    formants: float = field(default=0.0, metadata={"help": "Largest random shift of formants alone, as a share"})
     learning_rate: float = field(default=1e-3, metadata={"help": "Peak rate of the codec"})
     discriminator_learning_rate: float = field(default=5e-4, metadata={"help": "Peak rate of the discriminators"})
     betas: list[float] = field(default_factory=lambda: [0.9, 0.99], metadata={"help": "Of both AdamW optimizers"})
@@ -252,7 +253,7 @@ class CodecTrainer:
         share = config.batch_size // self.accelerator.num_processes
         first = step * config.batch_size + self.accelerator.process_index * share
         samples = config.segment_frames * self.codec.config.hop_length
-        augmentation = Augmentation(config.gain_db, config.speed, config.tone_db)
+        augmentation = Augmentation(config.gain_db, config.speed, config.tone_db, config.formants)
         segments = self.data.batch(config.seed, range(first, first + share), samples, augmentation)
         return segments.to(self.accelerator.device)
 

@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).parent.parent / "scripts"))
 import train_codec
 
 from q2d2_tokenizer import Q2D2Model
-from q2d2_tokenizer.data import AudioCache, Augmentation, expand_sources
+from q2d2_tokenizer.data import AudioCache, Augmentation, _shift_formants, expand_sources
 from q2d2_tokenizer.discriminators import DISCRIMINATORS, Discriminators
 from q2d2_tokenizer.gan import Autoencoder, discriminator_loss, discriminator_step, feature_loss, generator_step
 from q2d2_tokenizer.layers import frame_signal
@@ -232,7 +232,7 @@ def test_each_step_moves_only_its_own_parameters(tiny_config):
 
 def test_segments_depend_on_seed_and_number_alone(recordings, tmp_path):
     cache = AudioCache([str(recordings)], tmp_path, RATE)
-    changes = Augmentation(gain_db=6.0, speed=0.2, tone_db=6.0)
+    changes = Augmentation(gain_db=6.0, speed=0.2, tone_db=6.0, formants=0.15)
     whole = cache.batch(7, range(4), 4000, changes)
     parts = torch.cat([cache.batch(7, range(2), 4000, changes), cache.batch(7, range(2, 4), 4000, changes)])
     assert torch.equal(whole, parts)
@@ -266,6 +266,28 @@ def test_a_short_recording_gets_silence_at_its_end_at_any_speed():
         segment = Augmentation(speed=0.2).segment(short, np.random.default_rng(seed), 2000)
         assert segment.shape == (1, 2000)
         assert segment[0, 300].abs() > 0.02 and (segment[0, 640:] == 0).all()
+
+
+def test_shifted_formants_keep_pitch_and_level():
+    frequencies = np.fft.rfftfreq(RATE, 1 / RATE)
+    harmonics = np.arange(1, 100) * 120.0
+
+    def voice(formant: float) -> np.ndarray:
+        """A second of a 120 Hz voice with one formant."""
+        levels = 1 / (1 + ((harmonics - formant) / 150) ** 2)
+        time = np.arange(RATE) / RATE
+        return (0.05 * (levels[:, None] * np.sin(2 * np.pi * harmonics[:, None] * time)).sum(0)).astype(np.float32)
+
+    def centre(audio: np.ndarray) -> float:
+        power = np.abs(np.fft.rfft(audio * np.hanning(RATE))) ** 2
+        assert np.all(np.abs(frequencies[power > 0.01 * power.max()] / 120 % 1 - 0.5) > 0.45)  # harmonics alone
+        return float((power * frequencies).sum() / power.sum())
+
+    for factor in (0.87, 1.0, 1.15):
+        shifted = _shift_formants(voice(1500), factor)
+        assert centre(shifted) == pytest.approx(centre(voice(1500 * factor)), rel=0.03)
+        assert shifted.std() == pytest.approx(voice(1500).std(), rel=0.3)
+    assert np.allclose(_shift_formants(voice(1500)[:300], 1.0), voice(1500)[:300], atol=1e-5)
 
 
 def test_cache_resamples_and_is_reused(recordings, tmp_path):
