@@ -126,30 +126,40 @@ class AudioStream:
         self._seed: int | None = None
         self._windows: dict[int, Future[_Window]] = {}
 
-    def _cells(self, seed: int) -> Iterator[_Cell]:
-        """Recordings of all epochs."""
-        found = 0
-        for epoch in itertools.count():
-            order = np.random.default_rng([seed, epoch]).permutation(len(self._files))
-            waiting = iter([self._files[i] for i in order])
-            open_files = [read_cells(file) for file in itertools.islice(waiting, self._interleave)]
-            while open_files:
-                for place, cells in reversed(list(enumerate(open_files))):
-                    cell = next(cells, None)
-                    if cell is not None:
-                        found += 1
-                        yield cell
-                    elif (file := next(waiting, None)) is not None:
-                        open_files[place] = read_cells(file)
-                    else:
-                        del open_files[place]
+    def _cells(self, seed: int, skipped: int) -> Iterator[_Cell]:
+        """Recordings of all epochs, without the first `skipped` ones; of epochs that are skipped one is read."""
+        epoch = 0
+        while True:
+            found = 0
+            for cell in self._epoch(seed, epoch):
+                found += 1
+                if skipped:
+                    skipped -= 1
+                else:
+                    yield cell
             if not found:
                 raise ValueError(f"no recordings in {self._files[0]} and {len(self._files) - 1} more files")
+            epoch += 1 + skipped // found
+            skipped %= found
+
+    def _epoch(self, seed: int, epoch: int) -> Iterator[_Cell]:
+        order = np.random.default_rng([seed, epoch]).permutation(len(self._files))
+        waiting = iter([self._files[i] for i in order])
+        open_files = [read_cells(file) for file in itertools.islice(waiting, self._interleave)]
+        while open_files:
+            for place, cells in reversed(list(enumerate(open_files))):
+                cell = next(cells, None)
+                if cell is not None:
+                    yield cell
+                elif (file := next(waiting, None)) is not None:
+                    open_files[place] = read_cells(file)
+                else:
+                    del open_files[place]
 
     def _window(self, seed: int, number: int) -> _Window:
         if seed != self._seed or (number not in self._windows and number < self._next):
             self._seed, self._next, self._windows = seed, number, {}
-            self._rows = itertools.islice(self._cells(seed), number * self._size, None)
+            self._rows = self._cells(seed, number * self._size)
         while self._next <= number + 1:  # the next one is read in the background
             self._windows[self._next] = self._reader.submit(self._read, self._rows)
             self._next += 1

@@ -46,7 +46,7 @@ def export_checkpoint(model: Q2D2Model, folder: str | Path, remote_code: bool = 
     parameters = {name for name, _ in rounded.named_parameters()}
     state = {name: x.half() if name in parameters else x for name, x in rounded.state_dict().items()}
     rounded.save_pretrained(folder, state_dict=state)
-    _export_feature_extractor(rounded.config, folder, remote_code)
+    save_feature_extractor(rounded.config, folder, remote_code)
     return rounded.fingerprint()
 
 
@@ -60,7 +60,8 @@ def _rounded_to_half(model: Q2D2Model) -> Q2D2Model:
     return rounded
 
 
-def _export_feature_extractor(config: Q2D2Config, folder: Path, remote_code: bool) -> None:
+def save_feature_extractor(config: Q2D2Config, folder: Path, remote_code: bool = False) -> None:
+    """Write the feature extractor of a codec beside its weights, for `AutoFeatureExtractor` and `AutoProcessor`."""
     feature_extractor = Q2D2FeatureExtractor(sampling_rate=config.sampling_rate)
     feature_extractor.processor_class = Q2D2Processor.__name__  # for AutoProcessor
     if remote_code:

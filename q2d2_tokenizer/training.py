@@ -22,6 +22,7 @@ from .configuration_q2d2 import Q2D2Config
 from .data import AudioCache, Augmentation
 from .data_stream import AudioStream
 from .discriminators import Discriminators
+from .export import save_feature_extractor
 from .gan import Autoencoder, discriminator_step, generator_step
 from .losses import EnvelopeLoss, LoudnessLoss, MelLoss
 from .modeling_q2d2 import Q2D2Model
@@ -355,7 +356,9 @@ class CodecTrainer:
         self.accelerator.wait_for_everyone()
         if not self.accelerator.is_main_process:
             return
-        self.average.module.save_pretrained(self.output / "weights")  # first: a checkpoint says that they are there
+        weights = self.output / "weights"  # first: a checkpoint says that they are there
+        self.average.module.save_pretrained(weights)
+        save_feature_extractor(self.codec.config, weights)
         shutil.rmtree(self.output / name, ignore_errors=True)
         (self.output / f"partial-{name}").rename(self.output / name)
         for old in self._checkpoints()[: -self.config.keep_checkpoints]:

@@ -12,7 +12,7 @@ from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from recordings import file_bytes
 
-from q2d2_tokenizer import Q2D2Model
+from q2d2_tokenizer import Q2D2Model, data_stream
 from q2d2_tokenizer.data import AudioCache, Augmentation
 from q2d2_tokenizer.data_stream import AudioStream, expand_urls
 from q2d2_tokenizer.training import CodecTrainer, TrainConfig
@@ -57,6 +57,20 @@ def test_windows_follow_one_another_and_long_recordings_are_drawn_more_often(fol
     stream = AudioStream([str(folder)], RATE, 1, window=6, draws=100)
     counts = np.bincount(heard(stream.batch(0, range(600), 100, Augmentation())))
     assert counts[6] > 3 * counts[1]
+
+
+def test_a_late_start_reads_one_epoch_of_those_it_skips(folder, monkeypatch):
+    read = []
+    read_cells = data_stream.read_cells
+    monkeypatch.setattr(data_stream, "read_cells", lambda file: read.append(file) or read_cells(file))
+    stream = AudioStream([str(folder)], RATE, ahead=1, window=4, draws=3)
+    late = range(12 * 40, 12 * 40 + 4)  # segments of window 40, which begins with recording 160 of epochs of six
+    batch = stream.batch(1, late, 1000, Augmentation())
+    assert len(read) <= 2 * 5
+    whole = AudioStream([str(folder)], RATE, ahead=1, window=4, draws=3)
+    for start in range(0, late.start, 12):
+        whole.batch(1, range(start, start + 4), 1000, Augmentation())  # window after window
+    assert torch.equal(whole.batch(1, late, 1000, Augmentation()), batch)
 
 
 def test_only_what_is_drawn_is_decoded(folder):

@@ -12,6 +12,7 @@ import torch
 from accelerate.launchers import debug_launcher
 from accelerate.state import AcceleratorState
 from torch import nn
+from transformers import AutoFeatureExtractor
 
 sys.path.append(str(Path(__file__).parent.parent / "scripts"))
 
@@ -328,6 +329,7 @@ def test_weights_are_written_before_the_checkpoint_that_promises_them(settings, 
     monkeypatch.setattr(Path, "rename", killed)
     with pytest.raises(KeyboardInterrupt):
         trainer.save()
+    assert AutoFeatureExtractor.from_pretrained(trainer.output / "weights").sampling_rate == RATE
     assert (trainer.output / "weights" / "model.safetensors").exists()
     assert not list(trainer.output.glob("checkpoint-*"))
 
