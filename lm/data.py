@@ -38,7 +38,11 @@ def expand_shards(sources: list[str]) -> list[Path]:
     """
     files: list[Path] = []
     for source in sources:
-        found = sorted(Path(source).rglob("*")) if Path(source).is_dir() else map(Path, sorted(glob.glob(source)))
+        found = (
+            sorted(Path(source).rglob("*"))
+            if Path(source).is_dir()
+            else map(Path, sorted(glob.glob(source, recursive=True)))
+        )
         found = [path for path in found if path.suffix.lower() == ".parquet"]
         if not found:
             raise ValueError(f"no Parquet files at {source!r}")

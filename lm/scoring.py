@@ -77,10 +77,10 @@ class Totals:
     def add(self, score: Score, targets: Tensor) -> None:
         """Add the score of targets (B, S)."""
         scored = targets != IGNORED
-        powers = scored.cumsum(1)[scored].double().log2().floor().long().cpu()
-        self._by_place[0] += torch.bincount(powers, score.nats.double().cpu(), 32)
+        powers = scored.cumsum(1)[scored].cpu().double().log2().floor().long()
+        self._by_place[0] += torch.bincount(powers, score.nats.cpu().double(), 32)
         self._by_place[1] += torch.bincount(powers, minlength=32)
-        self._by_group += score.group_nats.double().sum(0).cpu()
+        self._by_group += score.group_nats.cpu().double().sum(0)
         counts = len(score.is_right), int(score.is_right.sum()), int(score.is_near.sum())
         self._outcomes += torch.tensor(counts, dtype=torch.float64)
 

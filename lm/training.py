@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import time
 from dataclasses import asdict, dataclass, field
@@ -152,6 +153,12 @@ class LanguageModelTrainer:
         self.settings = settings
         self.output = Path(config.output)
         self.accelerator = Accelerator(mixed_precision=config.mixed_precision)
+        started = int(os.environ.get("WORLD_SIZE", 1))
+        if self.accelerator.num_processes != started:
+            raise ValueError(
+                f"{started} processes were started and Accelerate uses {self.accelerator.num_processes}; "
+                "on a CPU start them with ACCELERATE_USE_CPU=1 torchrun"
+            )
         set_seed(config.seed)
         text = TextTokenizer.load(config.text_model) if config.text_model else None
         first_shard = expand_shards(config.data)[0]

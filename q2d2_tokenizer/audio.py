@@ -86,7 +86,11 @@ def stream_audio(source: str | Path | bytes, target_rate: int) -> Iterator[np.nd
 
 def matching_paths(pattern: str) -> list[Path]:
     """What a path or a glob pattern names, sorted; a path that exists is no pattern, whatever brackets it holds."""
-    return [Path(pattern)] if Path(pattern).exists() else [Path(path) for path in sorted(glob.glob(pattern))]
+    return (
+        [Path(pattern)]
+        if Path(pattern).exists()
+        else [Path(path) for path in sorted(glob.glob(pattern, recursive=True))]
+    )
 
 
 def _open(source: str | Path | bytes) -> BinaryIO:

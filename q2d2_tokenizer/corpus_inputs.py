@@ -51,11 +51,11 @@ def list_entries(inputs: list[str]) -> list[tuple[str, str, dict[str, str]]]:
 
 
 def _list_input(item: str) -> list[tuple[str, dict[str, str]]]:
-    paths = [path.absolute() for path in matching_paths(item)]
+    paths = [Path(os.path.abspath(path)) for path in matching_paths(item)]  # without .., as metadata is looked up
     if "://" in item or (not paths and re.fullmatch(r"[\w.-]+/[\w.-]+", item)):
         return _list_url(item if "://" in item else f"hf://datasets/{item}")
     if os.path.isdir(item):
-        folder = Path(item).absolute()
+        folder = Path(os.path.abspath(item))
         metadata = _read_metadata(folder)
         files = [path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file()]
         return [(str(path), metadata.get(str(path), {})) for path in files]

@@ -1,6 +1,7 @@
 """Training data: recordings of any kind -> one memory-mapped file of samples -> random segments."""
 
 import copy
+import functools
 import hashlib
 import json
 import math
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .audio import AUDIO_SUFFIXES, audio_from_column, matching_paths, read_audio
+from .token_file import replaced_when_complete, write_atomically
 
 
 def expand_sources(sources: list[str]) -> list[Path]:
@@ -48,7 +50,7 @@ def parquet_cells(source: str | Path | BinaryIO, name: str) -> Iterator[Any]:
             raise ValueError(f"{name} has no column audio but {file.schema_arrow.names}; rename the one with the audio")
         for batch in file.iter_batches(64, columns=["audio"]):
             yield from batch.column("audio").to_pylist()
-    except pyarrow.ArrowException as error:
+    except (OSError, pyarrow.ArrowException) as error:
         raise ValueError(f"cannot read {name} as Parquet: {error}") from error
 
 
@@ -125,6 +127,16 @@ def _shift_formants(segment: np.ndarray, factor: float) -> np.ndarray:
     return shifted[: len(segment)].numpy()
 
 
+def _spread(size: int, count: int | None) -> list[int]:
+    count = min(count or size, size)
+    return [i * size // count for i in range(count)]
+
+
+@functools.lru_cache(64)  # an open file each
+def _open_samples(path: Path) -> np.ndarray:
+    return np.memmap(path, dtype=np.int16, mode="r")
+
+
 class AudioCache:
     """Recordings as int16 samples in memory-mapped files, one for each source file, decoded once.
 
@@ -143,14 +155,14 @@ class AudioCache:
         self.sampling_rate = sampling_rate
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self._samples: list[np.ndarray] = []
+        numbers: dict[Path, int] = {}  # of files of samples: one that is named twice is one file
         starts: list[tuple[int, int, int]] = []  # file, first sample, samples
         for file in tqdm(expand_sources(sources), desc="audio", disable=None):
             lengths = self._decode(file, folder)
+            number = numbers.setdefault(self._path(file, folder), len(numbers))
             ends = np.cumsum(lengths)
-            starts += [(len(self._samples), int(end - n), int(n)) for end, n in zip(ends, lengths, strict=True)]
-            if lengths:
-                self._samples.append(np.memmap(self._path(file, folder), dtype=np.int16, mode="r"))
+            starts += [(number, int(end - n), int(n)) for end, n in zip(ends, lengths, strict=True)]
+        self._files = list(numbers)
         if not starts:
             raise ValueError(f"the files of {sources} hold no recordings")
         self._keep(np.array(starts, dtype=np.int64))
@@ -171,13 +183,11 @@ class AudioCache:
         if index.exists():
             return json.loads(index.read_text())
         lengths = []
-        with open(path, "wb") as out:
+        with replaced_when_complete(path) as partial, open(partial, "wb") as out:
             for samples in _read_recordings(file, self.sampling_rate):
                 (samples.clip(-1, 1) * 32767).round().astype(np.int16).tofile(out)
                 lengths.append(len(samples))
-        whole = index.with_suffix(".partial")  # an index that is there is whole, and so are the samples
-        whole.write_text(json.dumps(lengths))
-        whole.rename(index)
+        write_atomically(index, json.dumps(lengths).encode())  # an index that is there is whole, and so are the samples
         return lengths
 
     @property
@@ -186,9 +196,9 @@ class AudioCache:
         return float(self._recordings[:, 2].sum()) / self.sampling_rate
 
     @property
-    def places(self) -> list[list[int]]:
-        """File (as a number), first sample and number of samples of every recording."""
-        return self._recordings.tolist()
+    def digests(self) -> list[str]:
+        """Hex digits that identify the samples of every recording."""
+        return [hashlib.sha256(self[index].tobytes()).hexdigest()[:16] for index in range(len(self))]
 
     def __len__(self) -> int:
         return len(self._recordings)
@@ -196,26 +206,26 @@ class AudioCache:
     def __getitem__(self, index: int) -> np.ndarray:
         """Samples (N,) int16 of one recording."""
         file, start, length = self._recordings[index]
-        return self._samples[file][start : start + length]
+        return _open_samples(self._files[file])[start : start + length]
 
     def spread(self, count: int | None) -> list[int]:
         """Numbers of at most `count` recordings, evenly spread; all of them if it is None."""
-        count = min(count or len(self), len(self))
-        return [i * len(self) // count for i in range(count)]
+        return _spread(len(self), count)
 
     def split(self, count: int) -> "tuple[AudioCache, AudioCache]":
-        """The other recordings, and `count` evenly spread ones.
+        """The other recordings, and `count` evenly spread ones, which count once if they were named several times.
 
         Raises:
             ValueError: If no recordings would be left.
         """
-        if count >= len(self):
-            raise ValueError(f"cannot hold out {count} of {len(self)} recordings; some must be left to train on")
-        held = np.isin(np.arange(len(self)), self.spread(count))
-        parts = copy.copy(self), copy.copy(self)
-        for part, chosen in zip(parts, (~held, held), strict=True):
-            part._keep(self._recordings[chosen])
-        return parts
+        different, copy_of = np.unique(self._recordings, axis=0, return_inverse=True)
+        if count >= len(different):
+            raise ValueError(f"cannot hold out {count} of {len(different)} recordings; some must be left to train on")
+        chosen = _spread(len(different), count)
+        rest, held = copy.copy(self), copy.copy(self)
+        rest._keep(self._recordings[~np.isin(copy_of.reshape(-1), chosen)])
+        held._keep(different[chosen])
+        return rest, held
 
     def batch(self, seed: int, indices: range, num_samples: int, augmentation: Augmentation) -> Tensor:
         """Random segments (B, 1, num_samples); every second of audio is as likely, short recordings get silence.

@@ -52,7 +52,7 @@ def read_cells(file: str) -> Iterator[_Cell]:
         return
     with fsspec.open(file, "rb") as content:
         for row, cell in enumerate(parquet_cells(content, file)):
-            if cell is None:
+            if not isinstance(cell, dict) or all(cell.get(key) is None for key in ("array", "bytes", "path")):
                 raise ValueError(f"row {row} of {file} has no audio; leave it out")
             yield cell | {"name": f"row {row} of {file}"}
 

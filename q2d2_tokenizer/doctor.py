@@ -257,10 +257,10 @@ def _check_encoder(report: Report, trainer: CodecTrainer, audio: Tensor) -> None
 
 def _check_codes(report: Report, trainer: CodecTrainer, audio: Tensor) -> None:
     with torch.no_grad():
-        codes = trainer.model(audio)[1].flatten().cpu()
+        codes = trainer.model(audio)[1].flatten()
     lattices = getattr(trainer.codec.quantizer, "lattices", None)
     if lattices is None:
-        grids, sizes = [codes.numpy()], [trainer.codec.config.codebook_size]
+        grids, sizes = [codes.cpu().numpy()], [trainer.codec.config.codebook_size]
     else:
         grids, sizes = lattices.codes_to_indices(codes).T.cpu().numpy(), lattices.points_per_group
     for number, (indices, size) in enumerate(zip(grids, sizes, strict=True), 1):

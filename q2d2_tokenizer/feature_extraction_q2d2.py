@@ -143,6 +143,6 @@ def _mono(recording: np.ndarray | Tensor | Sequence, name: str) -> np.ndarray:
 
 def _stack(values: list[np.ndarray], max_length: int | None) -> np.ndarray:
     longest = max(row.shape[-1] for row in values)
-    if any(row.shape[-1] != longest for row in values) or longest != (max_length or longest):
+    if any(row.shape[-1] != longest for row in values) or longest > (max_length or longest):
         raise ValueError(f"audio has {longest} samples, more than max_length={max_length}; pass truncation=True")
     return np.stack(values)

@@ -63,8 +63,10 @@ class MelLoss(nn.Module):
             self.register_buffer(f"window_{n_fft}", torch.hann_window(n_fft).clone())
 
     def _log_mel(self, audio: Tensor, n_fft: int) -> Tensor:
-        audio = audio[..., : audio.shape[-1] // (n_fft // 4) * (n_fft // 4)]
-        spectrum = spectrogram(audio, n_fft // 4, getattr(self, f"window_{n_fft}"))
+        hop = n_fft // 4
+        audio = F.pad(audio, (0, max(0, hop - audio.shape[-1])))
+        audio = audio[..., : audio.shape[-1] // hop * hop]
+        spectrum = spectrogram(audio, hop, getattr(self, f"window_{n_fft}"))
         # The derivative of the magnitude at zero is not finite; the floor hides the small constant.
         magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-9).sqrt()
         with torch.autocast(audio.device.type, enabled=False):

@@ -22,6 +22,7 @@ METRIC_RATE = 16000
 _NARROW_RATE = 8000
 _MAX_SI_SDR_DB = 100.0
 _STOI_OF_TOO_LITTLE_SPEECH = 1e-5  # what pystoi returns, with a warning, when it cannot measure
+_SHORTEST_STOI_SECONDS = 0.3  # it needs 30 frames of 12.8 ms
 
 
 def _resample(samples: np.ndarray, sampling_rate: int, rate: int) -> np.ndarray:
@@ -33,6 +34,8 @@ def _resample(samples: np.ndarray, sampling_rate: int, rate: int) -> np.ndarray:
 def _pesq(reference: np.ndarray, reconstruction: np.ndarray, sampling_rate: int, rate: int, mode: str) -> float:
     from pesq import BufferTooShortError, NoUtterancesError, pesq
 
+    if not (reference.any() and reconstruction.any()):
+        return math.nan
     pair = (_resample(audio, sampling_rate, rate) for audio in (reference, reconstruction))
     try:
         return float(pesq(rate, *pair, mode))
@@ -41,12 +44,12 @@ def _pesq(reference: np.ndarray, reconstruction: np.ndarray, sampling_rate: int,
 
 
 def pesq_wb(reference: np.ndarray, reconstruction: np.ndarray, sampling_rate: int) -> float:
-    """Wide-band PESQ (ITU-T P.862.2) after resampling to 16 kHz; NaN where the reference holds no utterance."""
+    """Wide-band PESQ (ITU-T P.862.2) after resampling to 16 kHz; NaN without an utterance or of silence."""
     return _pesq(reference, reconstruction, sampling_rate, METRIC_RATE, "wb")
 
 
 def pesq_nb(reference: np.ndarray, reconstruction: np.ndarray, sampling_rate: int) -> float:
-    """Narrow-band PESQ (ITU-T P.862.1) after resampling to 8 kHz; NaN where the reference holds no utterance."""
+    """Narrow-band PESQ (ITU-T P.862.1) after resampling to 8 kHz; NaN without an utterance or of silence."""
     return _pesq(reference, reconstruction, sampling_rate, _NARROW_RATE, "nb")
 
 
@@ -54,6 +57,8 @@ def stoi(reference: np.ndarray, reconstruction: np.ndarray, sampling_rate: int) 
     """Short-time objective intelligibility (Taal et al., 2011), not extended; NaN for too little speech."""
     from pystoi import stoi as short_time_objective_intelligibility
 
+    if len(reference) < _SHORTEST_STOI_SECONDS * sampling_rate:
+        return math.nan
     value = float(short_time_objective_intelligibility(reference, reconstruction, sampling_rate, extended=False))
     return math.nan if value == _STOI_OF_TOO_LITTLE_SPEECH else value
 
@@ -239,6 +244,7 @@ def align(reference: np.ndarray, reconstruction: np.ndarray, max_shift: int) -> 
     size = 1 << (len(reference) + len(reconstruction)).bit_length()
     spectrum = np.fft.rfft(reconstruction, size) * np.conj(np.fft.rfft(reference, size))
     correlation = np.fft.irfft(spectrum, size)
+    max_shift = min(max_shift, size // 2 - 1)
     lags = np.arange(-max_shift, max_shift + 1)
     lag = int(lags[np.argmax(correlation[lags])])
     shifted = reconstruction[lag:] if lag >= 0 else np.concatenate([np.zeros(-lag, np.float32), reconstruction])

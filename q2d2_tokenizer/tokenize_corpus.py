@@ -116,9 +116,16 @@ class CorpusTokenizer:
         model: The codec.
         folder: Where the data set is written; may hold the beginning of it.
         options: See `CorpusOptions`.
+
+    Raises:
+        ValueError: If the codebook is too large.
     """
 
     def __init__(self, corpus: Corpus, model: Q2D2Model, folder: str | Path, options: CorpusOptions):
+        if model.config.codebook_size > 2**31:
+            raise ValueError(
+                f"shards hold codes as int32; a codebook of {model.config.codebook_size} codes is too large"
+            )
         self.corpus = corpus
         self.model = model
         self.folder = Path(folder)

@@ -26,6 +26,7 @@ from .export import save_feature_extractor
 from .gan import Autoencoder, discriminator_step, generator_step
 from .losses import EnvelopeLoss, LoudnessLoss, MelLoss
 from .modeling_q2d2 import Q2D2Model
+from .token_file import write_atomically
 
 
 @dataclass
@@ -205,6 +206,12 @@ class CodecTrainer:
 
     def _open_data(self, sampling_rate: int) -> None:
         config = self.config
+        output = self.output.resolve()
+        for folder in filter(os.path.isdir, [*config.data, *config.validation_data]):
+            if output.is_relative_to(Path(folder).resolve()):
+                raise ValueError(
+                    f"output {config.output} lies in the data folder {folder}: what is written there would be data"
+                )
         cache = config.cache or str(self.output / "cache")
         self.validation = None
         with self.accelerator.main_process_first():
@@ -235,7 +242,8 @@ class CodecTrainer:
         while self.progress.step < config.steps and self.progress.minutes < last_minute:
             losses = self.train_step()
             step = self.progress.step
-            self.progress.minutes = (time.monotonic() - start) / 60
+            # One clock for all processes: they must leave the loop at the same step.
+            self.progress.minutes = self._of_main_process((time.monotonic() - start) / 60)
             bar.update()
             if step % config.log_every == 0:
                 values = self.accelerator.reduce(torch.stack(list(losses.values())), "mean").tolist()
@@ -371,21 +379,27 @@ class CodecTrainer:
         if self._checkpoints():
             self.accelerator.load_state(str(self._checkpoints()[-1]))
 
+    def _of_main_process(self, value: float) -> float:
+        if self.accelerator.num_processes == 1:
+            return value
+        mine = torch.tensor(value if self.accelerator.is_main_process else 0.0, device=self.accelerator.device)
+        return float(self.accelerator.reduce(mine, "sum"))
+
     def _record_settings(self) -> None:
         """Write the settings and what is held out; a run that goes on with other settings says so, in its log too.
 
         Raises:
             ValueError: If other recordings were held out before: some would be trained on.
         """
-        held_out = self.validation.places if self.config.hold_out else []
-        files = {"config.json": asdict(self.config), "held_out.json": {"file, first sample, samples": held_out}}
+        held_out = self.validation.digests if self.config.hold_out else []
+        files = {"config.json": asdict(self.config), "held_out.json": {"digests": held_out}}
         files = {self.output / name: json.loads(json.dumps(values)) for name, values in files.items()}
         changed = {}
         for path, now in files.items():
             if self.progress.step and path.exists():
                 before = json.loads(path.read_text())
                 changed |= {name: [before.get(name), value] for name, value in now.items() if before.get(name) != value}
-        if "file, first sample, samples" in changed:
+        if "digests" in changed:
             raise ValueError(
                 f"{self.output} holds a run that held out other recordings, which would be trained on; choose another "
                 "output, or the data and hold_out it was started with"
@@ -393,9 +407,10 @@ class CodecTrainer:
         if changed:
             self.accelerator.print(f"goes on with other settings than before [before, now]: {changed}")
             self._log({"changed": changed})
+        self.accelerator.wait_for_everyone()  # all have read
         if self.accelerator.is_main_process:
             for path, now in files.items():
-                path.write_text(json.dumps(now, indent=2))
+                write_atomically(path, json.dumps(now, indent=2).encode())
 
     def _log(self, values: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:

@@ -27,6 +27,9 @@ from tqdm.auto import tqdm
 
 from q2d2_tokenizer.metrics import METRICS
 
+# Of speech that no recording says the same way: what it is compared with is another recording of the speaker.
+_METRICS = [name for name, metric in METRICS.items() if name == "speaker" or not metric.needs_reference]
+
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """The arguments, checked as far as that needs no models."""
@@ -36,7 +39,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--clips", type=int, default=100, help="at most that many recordings, evenly spread")
     parser.add_argument("--sentences", type=Path, help="text file to be read, a sentence per line")
     parser.add_argument("--asr", metavar="FOLDER", help="with a model (see asr.py): adds word and letter error rates")
-    parser.add_argument("--metrics", nargs="*", default=[], choices=METRICS, metavar="METRIC", help="dnsmos, speaker")
+    parser.add_argument(
+        "--metrics", nargs="*", default=[], choices=_METRICS, metavar="METRIC", help=f"of {', '.join(_METRICS)}"
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/lm_evaluation"), help="folder for the results")
     parser.add_argument("--restart", action="store_true", help="forget the rows of earlier runs")
     add_options(parser, max_seconds=20.0)

@@ -89,6 +89,8 @@ def main(argv: list[str] | None = None) -> None:
     config, check = parse(["--config", str(SETTINGS), *rest])
     if config.validation_data or not config.hold_out:
         parser.error("recordings are held out of --data: give --hold_out, not --validation_data")
+    if not config.codec or config.codec.endswith(".json"):
+        parser.error(f"fine-tuning begins with weights: --codec must be 'bundled' or a folder, got {config.codec!r}")
     if check:
         check_and_exit(config)
     trainer = CodecTrainer(config)

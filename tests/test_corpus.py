@@ -13,9 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from recordings import file_bytes
 
+from q2d2_tokenizer import Q2D2Config, Q2D2Model
 from q2d2_tokenizer.corpus import Corpus
 from q2d2_tokenizer.corpus_inputs import list_entries
 from q2d2_tokenizer.data import expand_sources
+from q2d2_tokenizer.tokenize_corpus import CorpusOptions, CorpusTokenizer
 
 
 @pytest.fixture
@@ -87,6 +89,9 @@ def test_folder_with_metadata_and_list_of_paths(tmp_path, wav, monkeypatch):
     assert [row[0] for row in rows_of(listed)] == ["b.wav", "speaker/a.flac", "speaker/missing.wav"]
     monkeypatch.chdir(tmp_path)
     assert Corpus(["speaker/c.txt"]).digest() == listed.digest()
+    monkeypatch.chdir(tmp_path / "speaker")
+    assert rows_of(Corpus([".."])) == rows
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "metadata.csv").write_text("file,text\na,b\n")
     with pytest.raises(ValueError, match="no column 'file_name'"):
         Corpus([str(tmp_path)])
@@ -98,6 +103,22 @@ def test_a_path_that_exists_is_no_pattern(tmp_path, wav):
     name = str(tmp_path / "take [1].wav")
     assert [path for _, path, _ in list_entries([name])] == [name]
     assert expand_sources([name]) == [Path(name)]
+
+
+def test_two_stars_match_folders_of_any_depth(tmp_path, wav):
+    for name in ("a.wav", "x/b.wav", "x/y/c.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(wav(0))
+    pattern = f"{tmp_path}/**/*.wav"
+    assert [path.name for path in expand_sources([pattern])] == ["a.wav", "b.wav", "c.wav"]
+    assert [name for name, *_ in list_entries([pattern])] == ["a.wav", "x/b.wav", "x/y/c.wav"]
+
+
+def test_a_codebook_too_large_for_int32_is_refused(tmp_path, wav, tiny_config):
+    (tmp_path / "a.wav").write_bytes(wav(0))
+    model = Q2D2Model(Q2D2Config(**tiny_config.to_dict() | {"levels": [7] * 10}))
+    with pytest.raises(ValueError, match="int32; a codebook of 4437053125 codes is too large"):
+        CorpusTokenizer(Corpus([str(tmp_path)]), model, tmp_path / "out", CorpusOptions())
 
 
 def test_tar_samples(tmp_path, wav):

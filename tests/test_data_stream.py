@@ -1,7 +1,6 @@
 """Training data that is read in order and decoded on the way."""
 
 import json
-from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -12,7 +11,7 @@ from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from recordings import file_bytes
 
-from q2d2_tokenizer import Q2D2Model, data_stream
+from q2d2_tokenizer import Q2D2Model, data, data_stream
 from q2d2_tokenizer.data import AudioCache, Augmentation
 from q2d2_tokenizer.data_stream import AudioStream, expand_urls
 from q2d2_tokenizer.training import CodecTrainer, TrainConfig
@@ -24,13 +23,14 @@ RATE = 24000
 def folder(tmp_path):
     """Two Parquet files of three recordings each; recording i is the constant (i + 1) / 10, i + 1 tenths long."""
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    (tmp_path / "data").mkdir()
     for number in range(2):
         cells = [
             {"bytes": file_bytes(np.full(2400 * (i + 1), (i + 1) / 10), RATE, "WAV", "FLOAT"), "path": None}
             for i in range(3 * number, 3 * number + 3)
         ]
-        pq.write_table(pa.table({"audio": cells}), tmp_path / f"{number}.parquet")
-    return tmp_path
+        pq.write_table(pa.table({"audio": cells}), tmp_path / "data" / f"{number}.parquet")
+    return tmp_path / "data"
 
 
 def heard(batch: torch.Tensor) -> list[int]:
@@ -84,8 +84,12 @@ def test_only_what_is_drawn_is_decoded(folder):
 def test_a_row_without_audio_is_refused_and_hides_no_other(folder):
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     cell = {"bytes": file_bytes(np.ones(2400), RATE, "WAV", "FLOAT"), "path": None}
-    pq.write_table(pa.table({"audio": [cell, None, cell]}), folder / "2.parquet")
-    with pytest.raises(ValueError, match=r"row 1 of .*2\.parquet has no audio"):
+    for nothing in (None, {"bytes": None, "path": None}):
+        pq.write_table(pa.table({"audio": [cell, nothing, cell]}), folder / "2.parquet")
+        with pytest.raises(ValueError, match=r"row 1 of .*2\.parquet has no audio"):
+            AudioStream([str(folder / "2.parquet")], RATE, ahead=4).batch(0, range(4), 1000, Augmentation())
+    pq.write_table(pa.table({"audio": [cell["bytes"]]}), folder / "2.parquet")
+    with pytest.raises(ValueError, match=r"row 0 of .*2\.parquet has no audio"):
         AudioStream([str(folder / "2.parquet")], RATE, ahead=4).batch(0, range(4), 1000, Augmentation())
 
 
@@ -113,13 +117,19 @@ def test_what_cannot_be_read_is_named(folder):
             AudioCache(source, folder / "cache", RATE)
 
 
-def test_an_index_that_was_being_written_is_written_again(folder, monkeypatch):
-    source, rename = [str(folder / "0.parquet")], Path.rename
-    monkeypatch.setattr(Path, "rename", lambda self, target: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        AudioCache(source, folder / "cache", RATE)
-    monkeypatch.setattr(Path, "rename", rename)
-    assert len(AudioCache(source, folder / "cache", RATE)) == len(AudioCache(source, folder / "other", RATE))
+def test_a_cache_that_was_being_written_is_written_again(folder, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    source = [str(folder / "0.parquet")]
+    whole = AudioCache(source, folder / "other", RATE)
+    for name in ("write_atomically", "_read_recordings"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(data, name, killed)
+            AudioCache(source, folder / "cache", RATE)
+        assert not list((folder / "cache").glob("*.json"))
+    again = AudioCache(source, folder / "cache", RATE)
+    assert again.digests == whole.digests and len(set(again.digests)) == 3
 
 
 def test_urls_are_read_through_fsspec(folder, monkeypatch):

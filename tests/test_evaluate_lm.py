@@ -64,11 +64,21 @@ def setting(tmp_path, tiny_model, language_model, speech_like, monkeypatch) -> l
     monkeypatch.setattr(asr, "Transcriber", Deaf)
     loudness = Metric(lambda rate: lambda reference, audio: float(np.abs(audio).max()), needs_reference=False)
     same = Metric(lambda rate: lambda reference, audio: float(len(reference)))
-    monkeypatch.setitem(METRICS, "si_sdr", same)
+    monkeypatch.setitem(METRICS, "speaker", same)
     monkeypatch.setitem(METRICS, "dnsmos", loudness)
     data = [str(tmp_path / "data.parquet")]
     models = ["--codec", str(tmp_path / "codec"), "--language_model", str(tmp_path / "lm")]
-    options = ["--asr", "x", "--metrics", "dnsmos", "si_sdr", "--max_seconds", "0.3", "--output", str(tmp_path / "out")]
+    options = [
+        "--asr",
+        "x",
+        "--metrics",
+        "dnsmos",
+        "speaker",
+        "--max_seconds",
+        "0.3",
+        "--output",
+        str(tmp_path / "out"),
+    ]
     return ["--tokens", *data, "--recordings", *data, "--sentences", str(tmp_path / "sentences.txt"), *models, *options]
 
 
@@ -87,7 +97,7 @@ def test_everything_is_measured_and_written(setting, tmp_path):
     # "hello there" for each of the three texts: 0 of 2 words wrong, 5 of 5, 2 of 1.
     assert speech["recording"]["wer"]["mean"] == speech["codec"]["wer"]["mean"] == pytest.approx(7 / 8)
     assert "wer" not in speech["continuation"]
-    assert speech["recording"]["si_sdr"]["n"] == 2 and speech["continuation"]["si_sdr"]["n"] == 3
+    assert speech["recording"]["speaker"]["n"] == 2 and speech["continuation"]["speaker"]["n"] == 3
     lengths = [6400 / RATE, 9600 / RATE, 12800 / RATE]
     generated = speech["text to speech"]["duration_ratio"]
     assert generated["n"] == 3 and 0 < generated["mean"] <= np.mean(0.3 / np.array(lengths)) + 0.1

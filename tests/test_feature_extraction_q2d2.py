@@ -80,6 +80,8 @@ def test_padding_and_truncation_options(fe, speech_like):
     assert fixed["input_values"].shape == (2, 1, 60) and fixed["padding_mask"].sum(-1).tolist() == [30, 50]
     cut = fe(recordings, sampling_rate=RATE, truncation=True, max_length=40)
     assert cut["input_values"].shape == (2, 1, 40) and cut["padding_mask"].sum(-1).tolist() == [30, 40]
+    shorter = fe(recordings, sampling_rate=RATE, truncation=True, max_length=60)
+    assert shorter["input_values"].shape == (2, 1, 50)
     ragged = fe(recordings, sampling_rate=RATE, padding=False)
     assert [x.shape for x in ragged["input_values"]] == [(1, 30), (1, 50)]
     assert [x.shape for x in ragged["padding_mask"]] == [(30,), (50,)]

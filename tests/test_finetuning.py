@@ -83,3 +83,6 @@ def test_check_examines_instead_of_tuning(arguments, tmp_path, capsys):
 def test_validation_data_instead_of_held_out_recordings_is_refused(arguments, tmp_path):
     with pytest.raises((SystemExit, ValueError)):
         finetune_codec.main([*arguments, "--validation_data", str(tmp_path / "other")])
+    for codec in ("", "config.json"):
+        with pytest.raises(SystemExit):
+            finetune_codec.main([*arguments, "--codec", codec])

@@ -61,7 +61,8 @@ def test_stoi_is_one_for_equal_audio_and_falls_with_noise(noise):
 @pytest.mark.filterwarnings("ignore:Not enough STFT frames")
 def test_stoi_of_too_little_speech_is_nan(noise):
     pytest.importorskip("pystoi")
-    assert math.isnan(stoi(noise[:2000], noise[:2000], RATE))
+    for size in (1, 100, 2000, 7000):
+        assert math.isnan(stoi(noise[:size], noise[:size], RATE))
 
 
 @pytest.mark.parametrize("pesq", [pesq_wb, pesq_nb])
@@ -69,6 +70,7 @@ def test_pesq_of_silence_is_nan_and_of_equal_audio_the_maximum(noise, pesq):
     pytest.importorskip("pesq")
     assert math.isnan(pesq(np.zeros(RATE, np.float32), np.zeros(RATE, np.float32), RATE))
     assert math.isnan(pesq(noise[:1000], noise[:1000], RATE))
+    assert math.isnan(pesq(noise, 0 * noise, RATE))
     assert pesq(noise, noise, RATE) > 4.5
 
 
@@ -151,6 +153,12 @@ def test_align_undoes_a_delay(noise, shift):
     aligned = align(noise, moved.astype(np.float32), 1000)
     assert len(aligned) == len(noise)
     assert np.allclose(aligned[1000:-1000], noise[1000:-1000] + 0.001, atol=1e-6)
+
+
+def test_the_shortest_recordings_are_measured(noise):
+    for size in (1, 2, 100, 500):
+        assert LogMelDistance(RATE)(noise[:size], noise[:size]) == 0
+        assert np.array_equal(align(noise[:size], noise[:size], 2400), noise[:size].astype(np.float32))
 
 
 def test_mean_and_interval_leave_out_nan():

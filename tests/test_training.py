@@ -425,6 +425,31 @@ def test_held_out_recordings_are_not_trained_on(settings, tmp_path):
     assert sorted(part.tobytes() for part in parts) == sorted(whole[i].tobytes() for i in range(3))
     with pytest.raises(ValueError, match="cannot hold out 3 of 3"):
         whole.split(3)
+    twice = AudioCache(settings["data"] * 2, settings["cache"], RATE)
+    rest, held = twice.split(1)
+    assert (len(twice), len(rest), len(held)) == (6, 4, 1)
+    assert held[0].tobytes() not in [rest[i].tobytes() for i in range(4)]
+
+
+def test_an_output_among_the_data_is_refused(settings, recordings):
+    with pytest.raises(ValueError, match="lies in the data folder"):
+        CodecTrainer(TrainConfig(**settings | {"data": [str(recordings)]}, output=str(recordings / "run")))
+
+
+def test_many_files_are_not_open_at_once(recordings, tmp_path):
+    import resource
+
+    (tmp_path / "many").mkdir()
+    for number in range(100):
+        soundfile.write(tmp_path / "many" / f"{number}.wav", np.full(100, number / 200), RATE)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 80, most))
+    try:
+        cache = AudioCache([str(tmp_path / "many")], tmp_path / "cache", RATE)
+        assert len({int(cache[i][0]) for i in range(100)}) == 100
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_settings_come_from_a_file_and_the_command_line_wins(settings, tmp_path):
