@@ -1,6 +1,6 @@
 """Audio tokens for a language model that already exists: strings, ids and embeddings for the codes of a codec.
 
-    audio = add_audio_tokens(model, tokenizer, codebook_size=7225, codec_fingerprint=codec.fingerprint())
+    audio = add_audio_tokens(model, tokenizer, codebook_size=21025, codec_fingerprint=codec.fingerprint())
     text = "Say this: hello" + audio.codes_to_text(codes)     # <|audio|><|q2d2_17|>...<|audio_end|>
 
 The tokenizer turns such text into one id for each code. `codes_to_ids` computes the same ids, much faster.

@@ -40,7 +40,7 @@ class Q2D2Config(PreTrainedConfig):
     downsampling_ratios: list[int] | tuple[int, ...] = (320,)
     hidden_size: int = 256
     lattice: str = "rhombic"
-    levels: list[int] | tuple[int, ...] = (7, 7, 7, 7)
+    levels: list[int] | tuple[int, ...] = (9, 9, 9, 9)
     group_size: int = 2
     quantizer: str = "lattice"
     encoder: str = "stft"

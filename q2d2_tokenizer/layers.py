@@ -144,13 +144,15 @@ class ConvNeXtBackbone(FramePart):
         return [Stage(self._embed, self.embed.padding[0]), *blocks, Stage(lambda x, _: self.final_norm(x), 0)]
 
     def _embed(self, x: Tensor, frame_mask: Tensor | None) -> Tensor:
-        conv = self.embed
-        x = _masked(x, frame_mask).transpose(1, 2)
+        conv, x = self.embed, _masked(x, frame_mask)
         if x.dtype == torch.float64:
-            x = F.conv1d(x, conv.weight.to(x.dtype), conv.bias.to(x.dtype), padding=conv.padding)
-        else:
-            x = conv(x)
-        return _normalize(self.norm, x.transpose(1, 2))
+            x = F.conv1d(x.transpose(1, 2), conv.weight.to(x.dtype), conv.bias.to(x.dtype), padding=conv.padding)
+            return _normalize(self.norm, x.transpose(1, 2))
+        # As a matrix product: the rounding of a convolution depends on the number of frames, that of a product does not.
+        (margin,), num_frames = conv.padding, x.shape[1]
+        padded = F.pad(x, (0, 0, margin, margin))
+        windows = torch.cat([padded[:, i : i + num_frames] for i in range(conv.kernel_size[0])], dim=-1)  # (B, T, k C)
+        return _normalize(self.norm, F.linear(windows, conv.weight.transpose(1, 2).flatten(1), conv.bias))
 
     def _apply_block(self, block: ConvNeXtBlock, x: Tensor, frame_mask: Tensor | None) -> Tensor:
         return block(_masked(x, frame_mask))

@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks"), help="folder of the results")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="default: 1 2")
     parser.add_argument("--repeats", type=int, default=3, help="turns")
-    parser.add_argument("--rows_per_shard", type=int, default=50, help="few, so that no process waits for a last shard")
+    parser.add_argument("--rows_per_shard", type=int, default=10, help="few, so that no process waits for a last shard")
     args = parser.parse_args(argv)
     args.threads, args.seed = 1, "none (nothing is random)"
     settings = {"inputs": args.inputs, "rows_per_shard": args.rows_per_shard}

@@ -186,7 +186,7 @@ def test_info_of_a_checkpoint(checkpoint, tiny_model, capsys):
 
 # Of the table of settings in the paper and of the default: hop, tokens/s, points, codebook, bits/token, bit/s.
 TABLE = {
-    "q2d2_24khz_1kbps": (320, "75.00 /s", [85, 85], 7225, "12.819 bits/token", "961 bit/s"),
+    "q2d2_24khz_1kbps": (320, "75.00 /s", [145, 145], 21025, "14.360 bits/token", "1077 bit/s"),
     "paper_1kbps": (450, "53.33 /s", [145, 85, 85], 1047625, "19.999 bits/token", "1067 bit/s"),
     "paper_3.3kbps": (144, "166.67 /s", [145, 85, 85], 1047625, "19.999 bits/token", "3333 bit/s"),
     "paper_6.9kbps": (72, "333.33 /s", [145, 145, 85], 1787125, "20.769 bits/token", "6923 bit/s"),

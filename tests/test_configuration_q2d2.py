@@ -24,10 +24,10 @@ def test_bitrates_of_the_paper(ratios, levels, frame_rate, codebook_size, bitrat
 
 def test_derived_values_of_the_default():
     config = Q2D2Config()
-    assert (config.hop_length, config.frame_rate, config.points_per_group) == (320, 75.0, [85, 85])
-    assert config.codebook_size == 7225
-    assert config.bits_per_code == pytest.approx(12.82, abs=0.01)
-    assert config.bitrate == pytest.approx(75 * math.log2(7225))
+    assert (config.hop_length, config.frame_rate, config.points_per_group) == (320, 75.0, [145, 145])
+    assert config.codebook_size == 21025
+    assert config.bits_per_code == pytest.approx(14.36, abs=0.01)
+    assert config.bitrate == pytest.approx(75 * math.log2(21025))
 
 
 @pytest.mark.parametrize("name", ["hop_length", "frame_rate", "codebook_size", "bits_per_code", "bitrate"])

@@ -154,9 +154,9 @@ def test_bits_are_those_of_the_model(setting, tiny_model, language_model):  # no
         assert facts["bits_per_token"]["mean"] == pytest.approx(bits, rel=1e-5)
         assert facts["bits_per_token"]["n"] == 3 and facts["tokens"] == 20 + 30 + 40 + 3
         assert facts["bits_per_second"]["mean"] == pytest.approx(bits * 93 / (90 / 75), rel=1e-5)
-        assert facts["nominal_bits_per_second"] == pytest.approx(75 * math.log2(7225))
-        assert facts["saved_share"] == pytest.approx(1 - bits * 93 / 90 / math.log2(7225))
-        assert sum(facts["nominal_bits_by_group"]) == pytest.approx(math.log2(7225))
+        assert facts["nominal_bits_per_second"] == pytest.approx(75 * math.log2(21025))
+        assert facts["saved_share"] == pytest.approx(1 - bits * 93 / 90 / math.log2(21025))
+        assert sum(facts["nominal_bits_by_group"]) == pytest.approx(math.log2(21025))
         # The softmax is over text and specials too: they cost what is missing to the nominal bits.
         assert sum(facts["bits_by_group"]) == pytest.approx(bits, rel=1e-5)
         assert facts["zero_order_bits_per_token"] <= math.log2(90)

@@ -315,7 +315,7 @@ def test_push_reports_a_hub_out_of_reach_and_keeps_the_export(
     assert push_without_process.main(argv) == 1
     message = capsys.readouterr().err
     assert ("no network" if token else "hf auth login") in message and "is complete" in message
-    assert AutoModel.from_pretrained(tmp_path / "out").config.codebook_size == 7225
+    assert AutoModel.from_pretrained(tmp_path / "out").config.codebook_size == 21025
 
 
 def test_push_refuses_an_impossible_repository_name(push_to_hub, checkpoint):

@@ -143,8 +143,8 @@ def test_shards_of_a_codec_tell_which_points_are_near(tiny_model, tmp_path):
     table = pyarrow.table({"codes": [[1]]}).replace_schema_metadata(codec_metadata(tiny_model))
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
     neighbours, layout = shard_neighbours(tmp_path / "a.parquet"), shard_layout(tmp_path / "a.parquet")
-    assert layout.points_per_group == tuple(map(len, neighbours)) == (85, 85)
-    points = lattice_points(build_groups("rhombic", [7, 7], 2)[0])
+    assert layout.points_per_group == tuple(map(len, neighbours)) == (145, 145)
+    points = lattice_points(build_groups("rhombic", [9, 9], 2)[0])
     origin = points.index((0.0, 0.0))
     assert {points[index] for index in neighbours[1][origin]} == {(0.5, 0.5), (0.5, -0.5), (-0.5, 0.5), (-0.5, -0.5)}
 
