@@ -148,7 +148,7 @@ class ConvNeXtBackbone(FramePart):
         if x.dtype == torch.float64:
             x = F.conv1d(x.transpose(1, 2), conv.weight.to(x.dtype), conv.bias.to(x.dtype), padding=conv.padding)
             return _normalize(self.norm, x.transpose(1, 2))
-        # As a matrix product: the rounding of a convolution depends on the number of frames, that of a product does not.
+        # As a matrix product: rounding of a convolution depends on the number of frames, that of a product does not.
         (margin,), num_frames = conv.padding, x.shape[1]
         padded = F.pad(x, (0, 0, margin, margin))
         windows = torch.cat([padded[:, i : i + num_frames] for i in range(conv.kernel_size[0])], dim=-1)  # (B, T, k C)
