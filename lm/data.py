@@ -38,11 +38,8 @@ def expand_shards(sources: list[str]) -> list[Path]:
     """
     files: list[Path] = []
     for source in sources:
-        found = (
-            sorted(Path(source).rglob("*"))
-            if Path(source).is_dir()
-            else map(Path, sorted(glob.glob(source, recursive=True)))
-        )
+        matches = map(Path, sorted(glob.glob(source, recursive=True)))
+        found = sorted(Path(source).rglob("*")) if Path(source).is_dir() else matches
         found = [path for path in found if path.suffix.lower() == ".parquet"]
         if not found:
             raise ValueError(f"no Parquet files at {source!r}")
@@ -365,20 +362,6 @@ class TrainingBatches:
         return make_batch(
             self.corpus, self._windows, self._batches[step - self._first_steps[epoch]], process, processes
         )
-
-    def first_with_text(self) -> Batch:
-        """The first batch of the first epoch in which some recording is shown with its text.
-
-        Raises:
-            ValueError: If there is none.
-        """
-        step = 0
-        while self.epoch(step) == 0:
-            batch = self.batch(step)
-            if (batch.input_ids[:, 1] != AUDIO).any():
-                return batch
-            step += 1
-        raise ValueError("no recording of the data is shown with a text")
 
 
 def make_batch(corpus: TokenCorpus, windows: Windows, indices: np.ndarray, process: int, processes: int) -> Batch:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
+from .data import Batch, TrainingBatches
 from .layout import AUDIO, Layout
 from .pairs import PairLlamaForCausalLM
 
@@ -57,6 +58,21 @@ def add_reading_heads(
                 _rows(attention.q_proj, row, attention.head_dim).copy_(torch.outer(pattern, to_audio))
                 attention.o_proj.weight[:, row * attention.head_dim : (row + 1) * attention.head_dim] = 0
             _rows(attention.k_proj, head, attention.head_dim).copy_(torch.outer(pattern, to_text))
+
+
+def first_batch_with_text(batches: TrainingBatches) -> Batch:
+    """The first batch of the first epoch in which some recording is shown with its text.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    step = 0
+    while batches.epoch(step) == 0:
+        batch = batches.batch(step)
+        if (batch.input_ids[:, 1] != AUDIO).any():
+            return batch
+        step += 1
+    raise ValueError("no recording of the data is shown with a text")
 
 
 def _attention_inputs(model: nn.Module, layout: Layout, input_ids: Tensor, number: int) -> Tensor:

@@ -20,7 +20,7 @@ from .data import TokenCorpus, TrainingBatches, expand_shards, shard_layout, sha
 from .layout import LAYOUT_FILE, Layout
 from .model import LanguageModel, ModelSettings, make_language_model
 from .pairs import PairLlamaForCausalLM
-from .reading import add_reading_heads
+from .reading import add_reading_heads, first_batch_with_text
 from .scoring import Totals, make_scorer
 from .text import TextTokenizer
 
@@ -182,7 +182,7 @@ class LanguageModelTrainer:
         if config.weights and not self._checkpoints():
             _load_weights(self.language_model, config.weights)
         if config.reading_layers:
-            ids = self.batches.first_with_text().input_ids  # the same for all processes
+            ids = first_batch_with_text(self.batches).input_ids  # the same for all processes
             add_reading_heads(self.language_model.model, layout, ids, tuple(config.reading_layers))
         self.validation = TokenCorpus(config.validation_data, layout, text) if config.validation_data else None
         if layout.codes_per_piece and self.validation is not None and self.validation.num_pieces.any():

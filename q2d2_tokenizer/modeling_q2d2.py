@@ -183,10 +183,9 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
         else:
             rows = zip(input_values, lengths, strict=True)
             codes = [self._encode_one(audio[:, :length]) for audio, length in rows]
-        mask = [torch.ones_like(code) for code in codes]
         return Q2D2EncoderOutput(
             audio_codes=nn.utils.rnn.pad_sequence(codes, batch_first=True).unsqueeze(1),
-            audio_codes_mask=nn.utils.rnn.pad_sequence(mask, batch_first=True),
+            audio_codes_mask=nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in codes], batch_first=True),
             cache=cache if use_streaming else None,
         )
 
@@ -291,10 +290,7 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
         if num_samples is not None:
             count, *others = set(self._check_num_samples(num_samples, [num_tokens] * len(codes)))
             if others:
-                raise ValueError(
-                    f"recordings that are decoded together in pieces have one num_samples, got {num_samples}; decode "
-                    "those that end elsewhere on their own"
-                )
+                raise ValueError(f"recordings decoded in pieces together have one num_samples, got {num_samples}")
             audio = audio[:, : audio.shape[1] - (num_tokens * hop - count)]
         return audio, cache
 
@@ -334,8 +330,7 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
             )
         if not input_values.is_floating_point():
             raise ValueError(f"input_values must be floats within plus or minus 1, got {input_values.dtype}")
-        shape = (input_values.shape[0], input_values.shape[2])
-        lengths = _lengths(padding_mask, shape, "padding_mask", "samples")
+        lengths = _lengths(padding_mask, (input_values.shape[0], input_values.shape[2]), "padding_mask", "samples")
         if not lengths or (min(lengths) < 1 and not in_pieces):
             raise ValueError("every recording needs at least one sample, got an empty one; drop it before encoding")
         if not all(torch.isfinite(audio[0, :n]).all() for audio, n in zip(input_values, lengths, strict=True)):

@@ -23,6 +23,7 @@ from lm.data import (
 )
 from lm.layout import AUDIO, BOS, EOS, Layout
 from lm.model import IGNORED
+from lm.reading import first_batch_with_text
 from lm.text import TextTokenizer, train_text_tokenizer
 
 CODES = 50
@@ -232,13 +233,13 @@ def test_the_budget_holds_the_longest_sequence(corpus):
 def test_the_first_batch_with_text_is_found(corpus):
     for seed in range(8):
         batches = TrainingBatches(corpus, 64, 64, 0.9, seed)  # most are shown without their text
-        found = batches.first_with_text().input_ids
+        found = first_batch_with_text(batches).input_ids
         shown = [
             (batches.batch(step).input_ids[:, 1] != AUDIO).any() for step in range(100) if batches.epoch(step) == 0
         ]
         assert torch.equal(found, batches.batch(shown.index(True)).input_ids)
     with pytest.raises(ValueError, match="no recording of the data is shown with a text"):
-        TrainingBatches(corpus, 64, 64, 1.0, 0).first_with_text()
+        first_batch_with_text(TrainingBatches(corpus, 64, 64, 1.0, 0))
 
 
 def test_processes_share_a_batch(corpus):

@@ -220,7 +220,7 @@ def test_wrong_pieces_are_refused(model: Q2D2Model):
         model.encode(audio * torch.nan, cache=encoder_cache)
     with pytest.raises(ValueError, match="takes 6 tokens of 20 samples, got 10"):
         model.decode(codes, cache=decoder_cache, num_samples=120)
-    with pytest.raises(ValueError, match="have one num_samples, got"):
+    with pytest.raises(ValueError, match="in pieces together have one num_samples"):
         model.decode(codes, cache=decoder_cache, num_samples=[200, 199])
     with pytest.raises(ValueError, match="num_samples"):
         model.decode(codes, num_samples=100, use_streaming=True)

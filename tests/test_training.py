@@ -24,7 +24,8 @@ from q2d2_tokenizer.discriminators import DISCRIMINATORS, Discriminators
 from q2d2_tokenizer.gan import Autoencoder, discriminator_loss, discriminator_step, feature_loss, generator_step
 from q2d2_tokenizer.layers import frame_signal
 from q2d2_tokenizer.losses import EnvelopeLoss, LoudnessLoss, MelLoss, spectrogram
-from q2d2_tokenizer.training import CodecTrainer, TrainConfig, make_codec
+from q2d2_tokenizer.start import make_codec
+from q2d2_tokenizer.training import CodecTrainer, TrainConfig
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 RATE = 24000
