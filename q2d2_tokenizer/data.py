@@ -59,11 +59,24 @@ def _read_recordings(file: Path, sampling_rate: int) -> Iterator[np.ndarray]:
         yield read_audio(file, sampling_rate)
         return
     for row, cell in enumerate(parquet_cells(file, str(file))):
-        try:
-            audio = audio_from_column(cell, sampling_rate)
-        except ValueError as error:
-            raise ValueError(f"row {row} of {file}: {error}; repair or remove it") from error
-        yield audio
+        yield named_audio(cell, sampling_rate, f"row {row} of {file}")
+
+
+def named_audio(cell: Any, sampling_rate: int, name: str) -> np.ndarray:
+    """Samples (N,) float32 of a cell, which errors call `name`.
+
+    Raises:
+        ValueError: If the cell cannot be used; see `audio_from_column`.
+    """
+    try:
+        return audio_from_column(cell, sampling_rate)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}; repair or remove it") from error
+
+
+def to_int16(samples: np.ndarray) -> np.ndarray:
+    """Samples (N,) int16 of samples (N,) float32; what exceeds full scale is clipped."""
+    return (samples.clip(-1, 1) * 32767).round().astype(np.int16)
 
 
 @dataclass(frozen=True)
@@ -185,7 +198,7 @@ class AudioCache:
         lengths = []
         with replaced_when_complete(path) as partial, open(partial, "wb") as out:
             for samples in _read_recordings(file, self.sampling_rate):
-                (samples.clip(-1, 1) * 32767).round().astype(np.int16).tofile(out)
+                to_int16(samples).tofile(out)
                 lengths.append(len(samples))
         write_atomically(index, json.dumps(lengths).encode())  # an index that is there is whole, and so are the samples
         return lengths

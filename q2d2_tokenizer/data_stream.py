@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .audio import AUDIO_SUFFIXES, audio_from_column
-from .data import Augmentation, expand_sources, parquet_cells
+from .audio import AUDIO_SUFFIXES
+from .data import Augmentation, expand_sources, named_audio, parquet_cells, to_int16
 
 _DATA_SUFFIXES = tuple(AUDIO_SUFFIXES | {".parquet"})
 _Cell = dict[str, Any]
@@ -87,11 +87,7 @@ class _Window:
         return self._decoded[index]
 
     def _decode(self, cell: _Cell) -> np.ndarray:
-        try:
-            audio = audio_from_column(cell, self._rate)
-        except ValueError as error:
-            raise ValueError(f"{cell['name']}: {error}; repair or remove it") from error
-        return (audio.clip(-1, 1) * 32767).round().astype(np.int16)
+        return to_int16(named_audio(cell, self._rate, cell["name"]))
 
 
 class AudioStream:
