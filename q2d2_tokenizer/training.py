@@ -64,7 +64,7 @@ class TrainConfig:
     gradient_clip: float = field(default=1.0, metadata={"help": "Largest gradient norm of the codec"})
     ema_decay: float = field(default=0.999, metadata={"help": "Of the averaged weights that are released"})
     mel_weight: float = field(default=15.0, metadata={"help": "Weight of the mel loss"})
-    loudness_weight: float = field(default=4.0, metadata={"help": "Weight of the loudness loss"})
+    loudness_weight: float = field(default=2.0, metadata={"help": "Weight of the loudness loss"})
     envelope_weight: float = field(default=15.0, metadata={"help": "Weight of the envelope loss"})
     adversarial_weight: float = field(default=1.0, metadata={"help": "Weight of the adversarial loss"})
     feature_weight: float = field(default=2.0, metadata={"help": "Weight of the feature loss"})
