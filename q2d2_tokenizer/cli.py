@@ -288,10 +288,15 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     transformers_logging.disable_progress_bar()
     try:
-        return _info(arguments) if arguments.command == "info" else _convert(arguments)
+        code = _info(arguments) if arguments.command == "info" else _convert(arguments)
+        sys.stdout.flush()
+        return code
     except UsageError as error:
         print(f"q2d2: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # who reads the output, `head` for example, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 if __name__ == "__main__":

@@ -8,7 +8,16 @@ The wav holds the recording as the codec gives it back, then its continuation.
 import argparse
 from pathlib import Path
 
-from speaking import WavWriter, add_options, load_models, make_settings, positive, read_codes, speak_into
+from speaking import (
+    CONTINUATION_TEMPERATURE,
+    WavWriter,
+    add_options,
+    load_models,
+    make_settings,
+    positive,
+    read_codes,
+    speak_into,
+)
 
 from lm.generate import Generation, make_prompt
 
@@ -34,6 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--prompt_seconds", type=positive, help="use its first seconds; all of it if left out")
     parser.add_argument("--output", type=Path, default=Path("continued.wav"), help="wav file to write")
     add_options(parser, max_seconds=10.0)
+    parser.set_defaults(temperature=CONTINUATION_TEMPERATURE)
     args = parser.parse_args(argv)
     try:
         continue_speech(args)

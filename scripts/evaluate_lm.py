@@ -12,17 +12,19 @@ and task but not by the code of the metrics: --restart measures all again. For -
 """
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
+from eval_arguments import count
 from eval_summary import without_nan
 from lm_likelihood import measure_likelihood
 from lm_report import plot_likelihood, plot_speech, write_report
 from lm_speech import Speech, SpeechMeasures, summarize
-from lm_tasks import Task, identify, load_recordings, recording_tasks, sentence_tasks
+from lm_tasks import Task, load_recordings, recording_tasks, sentence_tasks
 from provenance import describe_run
-from speaking import add_options, load_models, make_settings
+from speaking import CONTINUATION_TEMPERATURE, add_options, load_models, make_settings
 from tqdm.auto import tqdm
 
 from q2d2_tokenizer.metrics import METRICS
@@ -36,11 +38,17 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", nargs="+", default=[], help="held-out token shards: files, folders or globs")
     parser.add_argument("--recordings", nargs="+", default=[], help="held-out Parquet files, folders or globs")
-    parser.add_argument("--clips", type=int, default=100, help="at most that many recordings, evenly spread")
+    parser.add_argument("--clips", type=count, default=100, help="at most that many recordings, evenly spread")
     parser.add_argument("--sentences", type=Path, help="text file to be read, a sentence per line")
     parser.add_argument("--asr", metavar="FOLDER", help="with a model (see asr.py): adds word and letter error rates")
     parser.add_argument(
         "--metrics", nargs="*", default=[], choices=_METRICS, metavar="METRIC", help=f"of {', '.join(_METRICS)}"
+    )
+    parser.add_argument(
+        "--continuation_temperature",
+        type=float,
+        default=CONTINUATION_TEMPERATURE,
+        help="of sampling where there is no text, which --temperature is for",
     )
     parser.add_argument("--output", type=Path, default=Path("runs/lm_evaluation"), help="folder for the results")
     parser.add_argument("--restart", action="store_true", help="forget the rows of earlier runs")
@@ -83,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
         "run": describe_run(),
         "parameters": language_model.model.num_parameters(),
         "codec_fingerprint": language_model.layout.codec_fingerprint,
-        "generation": vars(settings),
+        "generation": vars(settings) | {"continuation_temperature": args.continuation_temperature},
     }
     if args.tokens:
         result["likelihood"] = measure_likelihood(language_model, codec.config, args.tokens)
@@ -94,7 +102,8 @@ def main(argv: list[str] | None = None) -> None:
         tasks = recording_tasks(recordings, language_model, codec) + tasks
     if tasks:
         measures = SpeechMeasures(args.metrics, codec.config.sampling_rate, args.asr)
-        speech = Speech(codec, language_model, settings, identify(language_model, settings, codec), measures, details)
+        free = dataclasses.replace(settings, temperature=args.continuation_temperature)
+        speech = Speech(codec, language_model, (settings, free), measures, details)
         result["speech"] = evaluate_speech(speech, tasks)
         plot_speech(args.output / "speech.png", result)
     (args.output / "lm.json").write_text(json.dumps(without_nan(result), indent=1) + "\n")

@@ -11,7 +11,7 @@ import soxr
 import torch
 from eval_codecs import weights_digest
 from eval_rows import Row, Rows, audio_file
-from lm_tasks import CODEC, RECORDING, TTS, VOICE, Task
+from lm_tasks import CODEC, RECORDING, TTS, VOICE, Task, identify
 from speaking import decode_pieces
 
 from lm.generate import ENDED, LOOPED, MAX_LENGTH, Generation, GenerationSettings
@@ -74,8 +74,7 @@ class Speech:
     Args:
         codec: The codec.
         language_model: The model.
-        settings: Of generation.
-        identity: Of model, codec and settings; see `lm_tasks.identify`.
+        settings: Of generation, with a text and without.
         measures: What is measured.
         folder: Of `rows.jsonl` and of the audio.
     """
@@ -84,19 +83,19 @@ class Speech:
         self,
         codec: Q2D2Model,
         language_model: LanguageModel,
-        settings: GenerationSettings,
-        identity: str,
+        settings: tuple[GenerationSettings, GenerationSettings],
         measures: SpeechMeasures,
         folder: Path,
     ):
-        self._codec, self._language_model, self._settings = codec, language_model, settings
-        self._identity, self._codec_identity = identity, weights_digest(codec)
+        self._codec, self._language_model = codec, language_model
+        self._ways = [(one, identify(language_model, one, codec)) for one in settings]
+        self._codec_identity = weights_digest(codec)
         self._measures, self._folder = measures, folder
         self._rows = Rows(folder / "rows.jsonl")
 
     def row(self, task: Task) -> Row:
         """Facts and scores of a task."""
-        identity = self._codec_identity if task.prompt is None else self._identity
+        identity = self._codec_identity if task.prompt is None else self._way(task)[1]
         row = self._rows.find(codec=task.system, identity=identity, clip=task.id, digest=task.digest)
         if row["facts"] and not set(self._measures.names) - row["scores"].keys():
             return self._with_names(row)
@@ -107,6 +106,10 @@ class Speech:
         if task.system in (TTS, VOICE):
             facts["true_seconds"] = len(task.codes) / self._codec.config.frame_rate
         return self._with_names(self._rows.add(row | {"facts": facts, "scores": self._measures(task, audio)}))
+
+    def _way(self, task: Task) -> tuple[GenerationSettings, str]:
+        """Settings of a generated task, and what identifies them with model and codec."""
+        return self._ways[0] if task.text else self._ways[1]
 
     def _with_names(self, row: Row) -> Row:
         """A row with the scores that are asked for alone: its file may hold others, or those of another ASR."""
@@ -119,7 +122,7 @@ class Speech:
             codes = torch.from_numpy(task.codes).view(1, 1, -1)
             return self._codec.decode(codes).audio_values.flatten().numpy(), {}
         start = time.perf_counter()
-        generation = Generation(self._language_model, [task.prompt], self._settings, [task.prompt_text])
+        generation = Generation(self._language_model, [task.prompt], self._way(task)[0], [task.prompt_text])
         audio = np.concatenate(list(decode_pieces(self._codec, (int(code) for (code,) in generation))))
         return audio, {"taken": time.perf_counter() - start, "reason": generation.reasons[0]}
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +172,13 @@ def test_unusable_codecs_are_explained(folder, tmp_path, capsys, monkeypatch):
 
 def info_fields(text: str) -> dict[str, str]:
     return {line[:18].strip(): line[18:].strip() for line in text.splitlines()}
+
+
+def test_output_that_nobody_reads_is_no_error(checkpoint):
+    command = [sys.executable, "-m", "q2d2_tokenizer.cli", "info", "--checkpoint", checkpoint]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 0
 
 
 def test_info_of_a_checkpoint(checkpoint, tiny_model, capsys):

@@ -110,6 +110,18 @@ def test_everything_is_measured_and_written(setting, tmp_path):
         assert (tmp_path / "out" / name).stat().st_size > 1000
 
 
+def test_continuations_have_a_temperature_of_their_own(setting, monkeypatch):
+    evaluate_lm.main(setting)
+    said = set()
+    say = lm_speech.Speech._say
+    monkeypatch.setattr(lm_speech.Speech, "_say", lambda self, task: said.add(task.system) or say(self, task))
+    evaluate_lm.main([*setting, "--continuation_temperature", "0"])
+    assert said == {"continuation"}
+    said.clear()
+    evaluate_lm.main([*setting, "--continuation_temperature", "0", "--temperature", "0"])
+    assert said == {"text to speech", "in the voice of a prompt", "sentences"}
+
+
 def test_an_interrupted_evaluation_goes_on(setting, tmp_path, monkeypatch):
     evaluate_lm.main(setting[4:])  # without tokens and recordings: the sentences
     rows = tmp_path / "out" / "details" / "rows.jsonl"

@@ -183,6 +183,12 @@ def test_a_missing_package_is_named(setting, monkeypatch, capsys):
     assert "log_mel needs no_such_module" in (error := capsys.readouterr().err) and "pip install the-package" in error
 
 
+def test_no_clips_at_all_are_refused(setting, capsys):
+    with pytest.raises(SystemExit):
+        evaluate_codec.main([*setting, "--clips", "0"])
+    assert "must be a whole number from 1 on, got 0" in capsys.readouterr().err
+
+
 def test_clip_ids_are_different_and_follow_the_data(tmp_path):
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     for folder in ("a", "b"):
@@ -292,6 +298,9 @@ def test_domains_are_measured_and_make_a_page(setting, tmp_path, monkeypatch):
     table = (tmp_path / "out" / "domains.md").read_text()
     assert all(name in table for name in (evaluate_domains.NOISY, evaluate_domains.NOISE, "noisy, 10 dB"))
     assert (tmp_path / "out" / "domains.png").stat().st_size > 1000
+    decoded = sorted(path.name for path in (tmp_path / "cache").glob("*.i16"))
+    evaluate_domains.main([*own, "--cache", str(tmp_path / "cache"), "--", *further])
+    assert sorted(path.name for path in (tmp_path / "cache").glob("*.i16")) == decoded  # once for all runs
     folders = sorted(str(path) for path in (tmp_path / "out").iterdir())
     make_results.main([*folders, "--output", str(tmp_path / "RESULTS.md")])
     page = (tmp_path / "RESULTS.md").read_text()
