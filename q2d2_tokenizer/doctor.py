@@ -24,7 +24,7 @@ EXPECTED_SHARES = {
     "feature": (0.003, 0.35),
 }
 # Of one batch that is trained on: where the losses begin, and the share that is left after the steps of the check.
-EXPECTED_START = {"mel": (0.1, 8.0), "loudness": (0.05, 30.0)}
+EXPECTED_START = {"mel": (0.1, 8.0), "loudness": (0.05, 12.0)}
 MOST_LEFT = 0.9
 _SILENCE_DB = -60.0
 _LEAST_ENTROPY = 0.1  # of a grid, as a share of what is possible

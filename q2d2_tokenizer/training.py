@@ -138,9 +138,9 @@ class CodecTrainer:
         self._open_data(codec.config.sampling_rate)
         rate = codec.config.sampling_rate
         mel_loss = MelLoss(rate, tuple(config.mel_n_ffts), tuple(config.mel_bands), config.mel_floor)
-        self.spectral_losses = nn.ModuleDict(
-            {"mel": mel_loss, "loudness": LoudnessLoss(rate), "envelope": EnvelopeLoss(rate)}
-        )
+        self.spectral_losses = nn.ModuleDict({"mel": mel_loss, "envelope": EnvelopeLoss(rate)})
+        if config.loudness_weight:
+            self.spectral_losses["loudness"] = LoudnessLoss(rate)
         self.spectral_losses.to(self.accelerator.device)
         self.average = AveragedModel(codec, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
         self.average.to(self.accelerator.device)

@@ -9,7 +9,7 @@ from q2d2_tokenizer.metrics import METRICS
 DEFAULT_METRICS = ["pesq_wb", "pesq_nb", "stoi", "log_mel", "si_sdr"]
 
 
-def count(text: str) -> int:
+def clip_count(text: str) -> int:
     """A number of clips from 1 on, for argparse."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, got {text}")
@@ -24,7 +24,7 @@ def parse_arguments(argv: list[str] | None, description: str | None) -> argparse
     parser.add_argument("--title", default="", help="what the data is, for docs/RESULTS.md")
     parser.add_argument("--output", type=Path, default=Path("runs/evaluation"), help="folder for the results")
     parser.add_argument("--cache", default="runs/cache", help="folder for decoded audio")
-    parser.add_argument("--clips", type=count, help="at most that many, evenly spread; all if left out")
+    parser.add_argument("--clips", type=clip_count, help="at most that many, evenly spread; all if left out")
     parser.add_argument("--no-peers", action="store_true", help="leave out Opus and Codec2")
     parser.add_argument("--decoded", nargs="+", default=[], metavar="NAME=FOLDER", help="output of other codecs")
     parser.add_argument("--transformers", nargs="+", default=[], metavar="NAME=FOLDER", help="EnCodec, DAC or Mimi")

@@ -17,7 +17,7 @@ from typing import Any
 import evaluate_codec
 import numpy as np
 import soundfile
-from eval_arguments import count
+from eval_arguments import clip_count
 from eval_clips import Clip, clip_ids, clip_texts, load_clip
 from eval_plot import plot_scores
 from eval_report import format_score
@@ -76,7 +76,11 @@ def write_noisy(speech: list[Clip], noise: list[Clip], snr_db: float, path: Path
         soundfile.write(content, mixed, clip.sampling_rate, format="FLAC", subtype="PCM_16")
         rows.append({"id": clip.id, "audio": {"bytes": content.getvalue(), "path": None}, "text": clip.text})
     table = pa.Table.from_pylist(rows)
-    if not path.exists() or not pq.read_table(path).equals(table):
+    try:
+        is_there = pq.read_table(path).equals(table)
+    except (OSError, pa.ArrowInvalid):  # none yet, or broken
+        is_there = False
+    if not is_there:
         partial = path.with_suffix(".partial")
         pq.write_table(table, partial)
         partial.replace(path)
@@ -117,7 +121,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--speech", type=Path, required=True, help="folder with the recordings")
     parser.add_argument("--output", type=Path, default=Path("docs/results/domains"), help="folder for the results")
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="folder for decoded audio")
-    parser.add_argument("--clips", type=count, default=40, help="of each domain at most")
+    parser.add_argument("--clips", type=clip_count, default=40, help="of each domain at most")
     parser.add_argument("--snr", type=float, nargs="+", default=[20.0, 10.0, 5.0], help="of noisy speech, in dB")
     args = parser.parse_args(own)
     domains = collect(args)

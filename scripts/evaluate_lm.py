@@ -17,7 +17,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from eval_arguments import count
+from eval_arguments import clip_count
 from eval_summary import without_nan
 from lm_likelihood import measure_likelihood
 from lm_report import plot_likelihood, plot_speech, write_report
@@ -38,7 +38,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", nargs="+", default=[], help="held-out token shards: files, folders or globs")
     parser.add_argument("--recordings", nargs="+", default=[], help="held-out Parquet files, folders or globs")
-    parser.add_argument("--clips", type=count, default=100, help="at most that many recordings, evenly spread")
+    parser.add_argument("--clips", type=clip_count, default=100, help="at most that many recordings, evenly spread")
     parser.add_argument("--sentences", type=Path, help="text file to be read, a sentence per line")
     parser.add_argument("--asr", metavar="FOLDER", help="with a model (see asr.py): adds word and letter error rates")
     parser.add_argument(
@@ -86,6 +86,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
     codec, language_model = load_models(args)
     settings = make_settings(args, codec.config.frame_rate)
+    without_text = dataclasses.replace(settings, temperature=args.continuation_temperature)
     details = prepare_output(args.output, args.restart)
     result = {
         "run": describe_run(),
@@ -102,8 +103,7 @@ def main(argv: list[str] | None = None) -> None:
         tasks = recording_tasks(recordings, language_model, codec) + tasks
     if tasks:
         measures = SpeechMeasures(args.metrics, codec.config.sampling_rate, args.asr)
-        free = dataclasses.replace(settings, temperature=args.continuation_temperature)
-        speech = Speech(codec, language_model, (settings, free), measures, details)
+        speech = Speech(codec, language_model, (settings, without_text), measures, details)
         result["speech"] = evaluate_speech(speech, tasks)
         plot_speech(args.output / "speech.png", result)
     (args.output / "lm.json").write_text(json.dumps(without_nan(result), indent=1) + "\n")

@@ -28,7 +28,7 @@ _SAMPLING = (
     "seed",
 )
 GUIDANCE_SCALE = 2.0  # of the scripts; was best for an earlier bundled model on held-out texts, see docs/LOG.md
-CONTINUATION_TEMPERATURE = 1.0  # at .5, which is best for text, half of the continuations fall silent
+CONTINUATION_TEMPERATURE = 1.0  # at .5, which is best for text, 8 of 16 fell silent; docs/LOG.md
 _PIECE_CODES = 24
 
 

@@ -58,24 +58,52 @@ def test_loudness_bands_cover_the_spectrum_once():
     frequencies = torch.arange(len(covered)) * RATE / loss.n_fft
     assert (covered[(frequencies > 0) & (frequencies < 8_000)] == 1).all()
     assert (covered[frequencies >= 8_000] == 0).all() and covered[0] == 0
+    assert (loss.filters > 0).any(0)[1:].all()
 
 
-def test_loudness_loss_is_pesq_but_for_what_it_says(monkeypatch):
+@pytest.mark.parametrize("rate", [16_000, RATE])
+def test_loudness_loss_is_pesq_but_for_what_it_says(rate, monkeypatch):
     pesq = pytest.importorskip("pesq").pesq
-    speech, rate = soundfile.read(SAMPLE, dtype="float32")
-    speech = soxr.resample(speech, rate, 16_000)
+    speech = soxr.resample(*soundfile.read(SAMPLE, dtype="float32"), 16_000)
     monkeypatch.setattr(LoudnessLoss, "BEYOND_LIMIT", 0.0)
     monkeypatch.setattr(LoudnessLoss, "FORGIVEN_COLOUR", 100.0)
-    loss, rng = LoudnessLoss(16_000), np.random.default_rng(0)
+    loss, rng = LoudnessLoss(rate), np.random.default_rng(0)
     rumble = np.cumsum(rng.standard_normal(len(speech)))
     rumble -= np.convolve(rumble, np.ones(1600) / 1600, "same")
-    worse = [speech + level * rng.standard_normal(len(speech)) for level in (1e-3, 1e-2)]
-    worse += [speech + 0.01 * rumble / rumble.std(), soxr.resample(soxr.resample(speech, 16_000, 4_000), 4_000, 16_000)]
-    worse += [np.clip(speech, -0.05, 0.05)]
-    for degraded in (audio[: len(speech)].astype(np.float32) for audio in worse):
-        points = loss(*(torch.from_numpy(audio).view(1, 1, -1) for audio in (degraded, speech)))
-        score = 0.999 + 4 / (1 + math.exp(-1.3669 * (4.5 - points) + 3.8224))
-        assert score == pytest.approx(pesq(16_000, speech, degraded, "wb"), abs=0.2)
+    worse = [speech + level * rng.standard_normal(len(speech)) for level in (3e-4, 1e-3, 3e-3)]
+    worse += [speech + 0.01 * rumble / rumble.std(), np.convolve(speech, [0.3, 0.4, 0.3], "same")]
+    worse += [np.clip(speech, -0.05, 0.05), 1.5 * np.roll(speech, 20)]
+    for degraded in (audio.astype(np.float32) for audio in worse):
+        pair = (torch.from_numpy(soxr.resample(audio, 16_000, rate)).view(1, 1, -1) for audio in (degraded, speech))
+        score = 0.999 + 4 / (1 + math.exp(-1.3669 * (4.5 - loss(*pair)) + 3.8224))
+        assert score == pytest.approx(pesq(16_000, speech, degraded, "wb"), abs=0.15)
+
+
+def test_loudness_loss_hears_all_of_a_segment():
+    rng = torch.Generator().manual_seed(0)
+    speech, loss = 0.1 * torch.randn(1, 1, 40_960, generator=rng), LoudnessLoss(RATE)
+    for start in range(0, 40_960 - 2_000, 2_000):
+        burst = torch.zeros_like(speech)
+        burst[..., start : start + 2_000] = 0.3 * torch.randn(2_000, generator=rng)
+        assert loss(speech + burst, speech) > 0.1, start
+    for size in (100, 384, 9_000):
+        assert loss(2 * speech[..., :size] + 0.1, speech[..., :size]) > 0
+
+
+def test_loudness_loss_does_not_raise_pauses_to_the_level_of_speech():
+    rng = torch.Generator().manual_seed(0)
+    real, noise = torch.randn(2, 1, 1, RATE, generator=rng)
+
+    def pull(level: float) -> float:
+        audio = (level * (0.8 * real + 0.6 * noise)).requires_grad_()
+        return torch.autograd.grad(LoudnessLoss(RATE)(audio, level * real), audio)[0].norm().item()
+
+    assert 0 < pull(1e-1) < 100 and pull(1e-4) < 100 * pull(1e-1)  # a thousand times if levels were made equal
+
+
+def test_loudness_loss_refuses_rates_that_miss_what_it_hears():
+    with pytest.raises(ValueError, match="needs a sampling rate of at least 16000 Hz, got 8000; train without it"):
+        LoudnessLoss(8_000)
 
 
 def test_loudness_loss_hears_what_a_listener_hears():
