@@ -235,14 +235,19 @@ def _describe_context(model: Q2D2Model) -> dict[str, str]:
     return {**lines, "latency": f"{latency:.1f} ms, a frame and the contexts of encoder and decoder"}
 
 
-def _info(arguments: argparse.Namespace) -> None:
+def _info(arguments: argparse.Namespace) -> int:
     if arguments.config is not None:
         fields = describe(load_model_without_weights(arguments.config), "none without weights")
     else:
         model = load_model(arguments.checkpoint)
         fields = describe(model, model.fingerprint())
-    for name, value in fields.items():
-        print(f"{name:<18} {value}")
+    try:
+        for name, value in fields.items():
+            print(f"{name:<18} {value}")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `head`, for example, has enough
+    return 0
 
 
 def _convert(arguments: argparse.Namespace) -> int:
@@ -287,18 +292,10 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     transformers_logging.disable_progress_bar()
     try:
-        if arguments.command != "info":
-            return _convert(arguments)
-        _info(arguments)
-        sys.stdout.flush()
+        return _info(arguments) if arguments.command == "info" else _convert(arguments)
     except UsageError as error:
         print(f"q2d2: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        if arguments.command != "info":
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `head`, for example, has enough
-    return 0
 
 
 if __name__ == "__main__":

@@ -195,9 +195,9 @@ class LoudnessLoss(nn.Module):
             audible = F.relu(difference - 0.25 * torch.minimum(loudness_fake, loudness_real)) * self.width
             added = ((fake + 50) / (real + 50)) ** 1.2
             added = torch.where(added < 3, 0.0, added.clamp_max(12.0))
-            total_width = self.width[1:].sum()
-            symmetric = (audible[..., 1:].square().sum(-1) * total_width + 1e-6).sqrt()  # (B, T)
-            asymmetric = (audible * added)[..., 1:].sum(-1)
+            total_width = self.width[1:].sum()  # the first band is empty
+            symmetric = (audible.square().sum(-1) * total_width + 1e-6).sqrt()  # (B, T)
+            asymmetric = (audible * added).sum(-1)
             weight = ((total[0].squeeze(-1) + 1e5) / 1e7) ** -0.04
             return (0.1 * self._over_time(symmetric * weight) + 0.0309 * self._over_time(asymmetric * weight)).mean()
 

@@ -25,6 +25,7 @@ from eval_summary import read_result
 from tables import markdown_table
 
 from q2d2_tokenizer.data import AudioCache
+from q2d2_tokenizer.token_file import replaced_when_complete
 
 DOMAINS = {
     "English, many speakers": "librispeech-validation-*.parquet",
@@ -81,9 +82,8 @@ def write_noisy(speech: list[Clip], noise: list[Clip], snr_db: float, path: Path
     except (OSError, pa.ArrowInvalid):  # none yet, or broken
         is_there = False
     if not is_there:
-        partial = path.with_suffix(".partial")
-        pq.write_table(table, partial)
-        partial.replace(path)
+        with replaced_when_complete(path) as partial:
+            pq.write_table(table, partial)
 
 
 def collect(args: argparse.Namespace) -> dict[str, list[str]]:

@@ -88,14 +88,14 @@ class Speech:
         folder: Path,
     ):
         self._codec, self._language_model = codec, language_model
-        self._ways = [(one, identify(language_model, one, codec)) for one in settings]
+        self._settings_and_identities = [(one, identify(language_model, one, codec)) for one in settings]
         self._codec_identity = weights_digest(codec)
         self._measures, self._folder = measures, folder
         self._rows = Rows(folder / "rows.jsonl")
 
     def row(self, task: Task) -> Row:
         """Facts and scores of a task."""
-        identity = self._codec_identity if task.prompt is None else self._way(task)[1]
+        identity = self._codec_identity if task.prompt is None else self._settings_and_identity(task)[1]
         row = self._rows.find(codec=task.system, identity=identity, clip=task.id, digest=task.digest)
         if row["facts"] and not set(self._measures.names) - row["scores"].keys():
             return self._with_names(row)
@@ -107,9 +107,9 @@ class Speech:
             facts["true_seconds"] = len(task.codes) / self._codec.config.frame_rate
         return self._with_names(self._rows.add(row | {"facts": facts, "scores": self._measures(task, audio)}))
 
-    def _way(self, task: Task) -> tuple[GenerationSettings, str]:
+    def _settings_and_identity(self, task: Task) -> tuple[GenerationSettings, str]:
         """Settings of a generated task, and what identifies them with model and codec."""
-        return self._ways[0] if task.text else self._ways[1]
+        return self._settings_and_identities[0] if task.text else self._settings_and_identities[1]
 
     def _with_names(self, row: Row) -> Row:
         """A row with the scores that are asked for alone: its file may hold others, or those of another ASR."""
@@ -122,7 +122,8 @@ class Speech:
             codes = torch.from_numpy(task.codes).view(1, 1, -1)
             return self._codec.decode(codes).audio_values.flatten().numpy(), {}
         start = time.perf_counter()
-        generation = Generation(self._language_model, [task.prompt], self._way(task)[0], [task.prompt_text])
+        settings, _ = self._settings_and_identity(task)
+        generation = Generation(self._language_model, [task.prompt], settings, [task.prompt_text])
         audio = np.concatenate(list(decode_pieces(self._codec, (int(code) for (code,) in generation))))
         return audio, {"taken": time.perf_counter() - start, "reason": generation.reasons[0]}
 
