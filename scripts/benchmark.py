@@ -3,9 +3,9 @@
     python scripts/benchmark.py
     python scripts/benchmark.py --threads 1 2 --batch 1 16 --dtypes float32 bfloat16 --modes eager compiled --repeats 3
 
-The others are those of transformers with random weights (speed does not depend on them; nothing is downloaded), at the
-bitrate closest to ours. Every number is the median of fresh processes, all codecs in turn; what cannot run, such as
-torch.compile without a C++ compiler, says so in the table. What is measured is kept in OUTPUT/details, so a run that
+The others are those of transformers with random weights (their speed does not depend on them; nothing is downloaded),
+at the bitrate closest to ours. Every number is the median of fresh processes, all codecs in turn; what cannot run, such
+as torch.compile without a C++ compiler, says so in the table. What is measured is kept in OUTPUT/details, so a run that
 was interrupted goes on (at the same commit). Writes codecs.json, .md and .png. Needs `matplotlib`.
 """
 
@@ -36,8 +36,7 @@ def measure_cell(cell: dict[str, Any], args: argparse.Namespace) -> dict[str, fl
     dtype = getattr(torch, cell["dtype"])
     codec.model.to(dtype)
     if cell["mode"] == "compiled":
-        for part in codec.model.children():  # encoders, quantizers, decoders: what can be one graph
-            part.compile()
+        codec.compile()
     samples = round(args.seconds * codec.sampling_rate)
     recording = torch.from_numpy(read_audio(sample_recording(), codec.sampling_rate))
     audio = recording.repeat(-(-samples // len(recording)))[:samples].expand(cell["batch"], 1, -1).to(dtype)
@@ -118,7 +117,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--dtypes", nargs="+", choices=["float32", "bfloat16"], default=["float32"])
     parser.add_argument("--modes", nargs="+", choices=["eager", "compiled"], default=["eager"])
     parser.add_argument("--codecs", nargs="+", choices=list(CODECS), default=list(CODECS), help="ours is always there")
-    parser.add_argument("--checkpoint", help="folder of our codec; default config, random weights if left out")
+    parser.add_argument("--checkpoint", help="folder of our codec; the bundled one if left out")
     parser.add_argument("--seconds", type=float, default=10.0, help="duration of the audio")
     parser.add_argument(
         "--limit_seconds", type=float, default=900.0, help="of one process; what takes longer is left out"

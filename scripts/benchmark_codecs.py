@@ -1,7 +1,7 @@
 """The codecs that `benchmark.py` compares: ours, and those of transformers with random weights."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ class Codec:
         bitrate: In bit/s.
         encode: Audio (B, 1, N) -> whatever `decode` takes.
         decode: The result of `encode` -> audio (B, 1, N) or (B, N).
+        to_compile: What torch.compile is for; the parts of the model if left out.
     """
 
     model: torch.nn.Module
@@ -26,17 +27,26 @@ class Codec:
     bitrate: float
     encode: Callable[[Tensor], Any]
     decode: Callable[[Any], Tensor]
+    to_compile: Sequence[torch.nn.Module] | None = None
+
+    def compile(self) -> None:
+        """Let torch.compile work at the next call."""
+        for module in self.model.children() if self.to_compile is None else self.to_compile:
+            module.compile()
 
 
 def ours(checkpoint: str | None) -> Codec:
-    """Our codec: a checkpoint, or the default config with random weights."""
-    from q2d2_tokenizer import Q2D2Config, Q2D2Model
+    """Our codec, of a checkpoint: its speed depends on the weights, by the tokens that are computed again."""
+    from q2d2_tokenizer import Q2D2Model, default_checkpoint
+    from q2d2_tokenizer.layers import ConvNeXtBlock
 
-    model = (Q2D2Model.from_pretrained(checkpoint) if checkpoint else Q2D2Model(Q2D2Config())).eval()
-    config = model.config
-    return Codec(
-        model, config.sampling_rate, config.bitrate, model.encode, lambda e: model.decode(e.audio_codes).audio_values
-    )
+    model = Q2D2Model.from_pretrained(checkpoint or default_checkpoint()).eval()
+    blocks = [part for part in model.modules() if isinstance(part, ConvNeXtBlock)]  # `encode` calls them one by one
+
+    def decode(encoded: Any) -> Tensor:
+        return model.decode(encoded.audio_codes).audio_values
+
+    return Codec(model, model.config.sampling_rate, model.config.bitrate, model.encode, decode, blocks)
 
 
 def encodec(_: str | None) -> Codec:
