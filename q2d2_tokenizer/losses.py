@@ -53,14 +53,23 @@ class MelLoss(nn.Module):
         n_ffts: Frame lengths, in samples; the hop is a quarter.
         n_mels: Mel bands of each.
         floor: Magnitudes below it count as this much.
+        highest: Upper end of the mel bands, in Hz; half the sampling rate if left out.
     """
 
-    def __init__(self, sampling_rate: int, n_ffts: tuple[int, ...], n_mels: tuple[int, ...], floor: float):
+    def __init__(
+        self,
+        sampling_rate: int,
+        n_ffts: tuple[int, ...],
+        n_mels: tuple[int, ...],
+        floor: float,
+        highest: float | None = None,
+    ):
         super().__init__()
         self.n_ffts = n_ffts
         self.floor = floor
+        highest = highest or sampling_rate / 2
         for n_fft, mels in zip(n_ffts, n_mels, strict=True):
-            filters = mel_filter_bank(n_fft // 2 + 1, mels, 0.0, sampling_rate / 2, sampling_rate, mel_scale="slaney")
+            filters = mel_filter_bank(n_fft // 2 + 1, mels, 0.0, highest, sampling_rate, mel_scale="slaney")
             self.register_buffer(f"filters_{n_fft}", torch.tensor(filters, dtype=torch.float32))
             self.register_buffer(f"window_{n_fft}", torch.hann_window(n_fft).clone())
 

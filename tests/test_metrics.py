@@ -80,6 +80,12 @@ def test_log_mel_distance_of_half_the_amplitude_is_log_two(noise):
     assert distance(noise, 0.5 * noise) == pytest.approx(math.log(2), rel=0.02)
 
 
+def test_log_mel_distance_does_not_hear_above_8_khz(noise):
+    time = np.arange(len(noise)) / RATE
+    low, high = (noise.std() * np.sin(2 * np.pi * hertz * time).astype(np.float32) for hertz in (5000, 9500))
+    assert LogMelDistance(RATE)(noise, noise + high) < 0.01 < LogMelDistance(RATE)(noise, noise + low)
+
+
 @pytest.mark.parametrize("ratio_db", [-20.0, 0.0, 7.0])
 def test_si_sdr_of_orthogonal_noise_is_the_ratio_of_energies(ratio_db):
     time = np.arange(RATE) / RATE
