@@ -236,10 +236,11 @@ class EnvelopeLoss(nn.Module):
 
     def _pieces(self, audio: Tensor) -> Tensor:
         hop = self.n_fft // 2
-        spectrum = spectrogram(audio[..., : audio.shape[-1] // hop * hop], hop, self.window)
-        power = (spectrum.real.square() + spectrum.imag.square()) @ self.filters
-        size = min(self.window_frames, power.shape[1])
-        pieces = (power + 1e-4).sqrt().unfold(1, size, max(1, size // 8))  # (B, W, bands, size)
+        spectrum = spectrogram(F.pad(audio, (0, -audio.shape[-1] % hop)), hop, self.window)
+        envelopes = ((spectrum.real.square() + spectrum.imag.square()) @ self.filters + 1e-4).sqrt()  # (B, T, bands)
+        size = min(self.window_frames, envelopes.shape[1])
+        pieces = envelopes.unfold(1, size, max(1, size // 8))  # (B, W, bands, size)
+        pieces = torch.cat([pieces, envelopes[:, -size:].unfold(1, size, 1)], dim=1)  # the end, wherever it falls
         return pieces - pieces.mean(-1, keepdim=True)
 
     def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:

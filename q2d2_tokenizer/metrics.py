@@ -82,8 +82,8 @@ def si_sdr(reference: np.ndarray, reconstruction: np.ndarray) -> float:
 class LogMelDistance:
     """Mean absolute difference of log-mel spectrograms (natural logarithm, 1024-sample frames, 80 bands to 7.6 kHz).
 
-    Higher bands are left out: recordings of 16 kHz, as those of LibriSpeech, hold nothing there, and two kinds of nothing
-    differ little.
+    Higher bands are left out: recordings of 16 kHz, as those of LibriSpeech, hold nothing there, and two kinds of
+    nothing differ little.
     """
 
     def __init__(self, sampling_rate: int):

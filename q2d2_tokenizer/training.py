@@ -101,7 +101,7 @@ class TrainConfig:
 
     def rate_factor(self, step: int) -> float:
         """Share of the peak learning rate at a step: linear warm-up, constant, linear decay to zero."""
-        return min(1.0, (step + 1) / self.warmup_steps, (self.steps - step) / self.decay_steps)
+        return min(1.0, (step + 1) / self.warmup_steps, (self.steps - step) / min(self.decay_steps, self.steps))
 
 
 class Progress:
@@ -276,15 +276,12 @@ class CodecTrainer:
             codes.append(part_codes)
         if frozen is not None:
             frozen.requires_grad_(True)
-        return sums | {"gradient_norm": self._step(self.model, self.optimizers[0])}, reconstructions, codes
+        norm = self._step(self.model, self.optimizers[0], sums)
+        return sums | {"gradient_norm": norm}, reconstructions, codes
 
     def _total(self, losses: dict[str, Tensor]) -> Tensor:
         """Weighted sum of the losses of the codec."""
-        total = sum(getattr(self.config, f"{name}_weight") * loss for name, loss in losses.items())
-        if not torch.isfinite(total):
-            values = {name: loss.item() for name, loss in losses.items()}
-            raise RuntimeError(f"loss is not finite at step {self.progress.step}: {values}; lower the learning rate")
-        return total
+        return sum(getattr(self.config, f"{name}_weight") * loss for name, loss in losses.items())
 
     def _update_discriminators(self, parts: tuple[Tensor, ...], reconstructions: list[Tensor]) -> Tensor:
         total = torch.zeros((), device=self.accelerator.device)
@@ -294,15 +291,21 @@ class CodecTrainer:
                     loss = discriminator_step(self.discriminators, audio, reconstruction) / len(parts)
                 self.accelerator.backward(loss)
             total = total + loss.detach()
-        self._step(self.discriminators, self.optimizers[1])
+        self._step(self.discriminators, self.optimizers[1], {"discriminator": total})
         return total
 
     def _gradients(self, module: nn.Module, complete: bool) -> contextlib.AbstractContextManager:
         """Context of a backward pass; processes exchange gradients once those of a step are complete."""
         return contextlib.nullcontext() if complete else self.accelerator.no_sync(module)
 
-    def _step(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
+    def _step(self, module: nn.Module, optimizer: torch.optim.Optimizer, losses: dict[str, Tensor]) -> Tensor:
+        """Update the weights; returns the norm of the gradient, which is the same on all processes."""
         norm = self.accelerator.clip_grad_norm_(module.parameters(), self.config.gradient_clip)
+        if not torch.isfinite(norm):  # of a loss that is not finite too
+            values = {name: loss.item() for name, loss in losses.items()}
+            raise RuntimeError(
+                f"loss or gradient is not finite at step {self.progress.step}: {values}; lower the learning rate"
+            )
         optimizer.step()
         optimizer.zero_grad()
         return norm
@@ -348,6 +351,9 @@ class CodecTrainer:
         return sorted(self.output.glob("checkpoint-*"))
 
     def _resume(self) -> None:
+        if self.accelerator.is_main_process:
+            for interrupted in self.output.glob("partial-checkpoint-*"):
+                shutil.rmtree(interrupted)
         if self._checkpoints():
             self.accelerator.load_state(str(self._checkpoints()[-1]))
 

@@ -1,7 +1,7 @@
 """Recordings with names, for `evaluate_codec.py`."""
 
 import hashlib
-from collections import Counter
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,11 +41,14 @@ def clip_ids(sources: list[str]) -> list[str]:
             names += [str(value) for value in table.read(columns=["id"]).column("id").to_pylist()]
         else:
             names += [f"{file.stem}-{row:05d}" for row in range(table.metadata.num_rows)]
-    seen: Counter[str] = Counter()
+    names = [name.replace("/", "-") for name in names]
+    taken, free = set(names), []
     for i, name in enumerate(names):
-        seen[name] += 1
-        names[i] = (name if seen[name] == 1 else f"{name}-{seen[name]}").replace("/", "-")
-    return names
+        if name in names[:i]:
+            name = next(new for n in itertools.count(2) if (new := f"{name}-{n}") not in taken)
+            taken.add(name)
+        free.append(name)
+    return free
 
 
 def clip_texts(sources: list[str]) -> list[str]:
@@ -65,7 +68,7 @@ def clip_texts(sources: list[str]) -> list[str]:
         table = pyarrow.parquet.ParquetFile(file)
         known = [name for name in ("text", "language") if name in table.schema_arrow.names]
         rows = table.read(columns=known).to_pylist() if known else [{}] * table.metadata.num_rows
-        texts += [(row.get("text") or "") if row.get("language", "en") == "en" else "" for row in rows]
+        texts += [(row.get("text") or "") if (row.get("language") or "en").startswith("en") else "" for row in rows]
     return texts
 
 

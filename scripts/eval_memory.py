@@ -21,8 +21,8 @@ def measure_memory(checkpoint: str, seconds: float) -> dict[str, float] | None:
     if sys.platform != "linux":
         return None
     command = [sys.executable, __file__, "--checkpoint", checkpoint, "--seconds", str(seconds)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    return None if done.returncode else json.loads(done.stdout.splitlines()[-1])
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -56,5 +56,7 @@ class TransformersCodec:
         inputs = {name: value for name, value in inputs.items() if name in self._accepted}
         output = self._model(**inputs, **self._settings, return_dict=True)
         decoded = soxr.resample(output.audio_values.flatten().numpy(), rate, clip.sampling_rate)
-        bits = output.audio_codes.numel() * math.log2(self._model.config.codebook_size)
+        config = self._model.config
+        levels = getattr(config, "quantization_levels", None)  # of X-codec2, which has no codebook
+        bits = output.audio_codes.numel() * math.log2(math.prod(levels) if levels else config.codebook_size)
         return Decoded(decoded, {"code_bits": bits})

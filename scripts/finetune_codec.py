@@ -99,7 +99,9 @@ def main(argv: list[str] | None = None) -> None:
         return
     places = {"held out": trainer.validation}
     if args.elsewhere:
-        places["elsewhere"] = AudioCache(args.elsewhere, Path(config.output) / "cache", trainer.data.sampling_rate)
+        places["elsewhere"] = AudioCache(
+            args.elsewhere, Path(config.cache or f"{config.output}/cache"), trainer.data.sampling_rate
+        )
     before = default_checkpoint() if config.codec == "bundled" else config.codec
     names = [name for name in SCORES if not METRICS[name].missing()]
     scores = {}

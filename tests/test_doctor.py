@@ -107,9 +107,11 @@ def test_a_wrong_rate_is_a_fault_of_the_data(run, tmp_path):
     assert parts(report) == {"the data"} and "sampling rate" in report.text()
 
 
-def test_nan_in_the_data_is_found_and_named(run, tmp_path, speech):
+@pytest.mark.parametrize("streaming", [False, True])
+def test_nan_in_the_data_is_found_and_named(run, tmp_path, speech, streaming):
     soundfile.write(tmp_path / "broken.wav", np.array([0.1, np.nan] * RATE, np.float32), RATE, "FLOAT")
-    report = run(data=[str(speech), str(tmp_path / "broken.wav")])
+    others = [] if streaming else [str(speech)]  # streaming reads what the batch needs
+    report = run(data=[*others, str(tmp_path / "broken.wav")], streaming=streaming)
     assert parts(report) == {"the data"} and "broken.wav" in report.text()
 
 
@@ -137,6 +139,10 @@ def test_a_loss_that_is_switched_off_is_no_fault():
     report = Report(losses=[{"mel": 1.0, "loudness": 2.0, "adversarial": 1.0, "feature": 0.5}])
     check_shares(report, TrainConfig(data=[], output="", feature_weight=0.0))
     assert report.faults == [] and "feature" not in report.shares
+
+
+def test_a_run_without_the_loudness_loss_can_be_checked(run):
+    assert "the loudness loss" not in parts(run(loudness_weight=0.0))
 
 
 def test_the_bundled_codec_is_healthy(run):

@@ -194,9 +194,10 @@ def test_clip_ids_are_different_and_follow_the_data(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         soundfile.write(tmp_path / folder / "x.wav", np.zeros(10), RATE)
-    pq.write_table(pa.table({"id": ["p/1", "p2"], "audio": [b"", b""]}), tmp_path / "named.parquet")
+    pq.write_table(pa.table({"id": ["p/1", "p-1", "p2", "x-2"], "audio": [b""] * 4}), tmp_path / "named.parquet")
     pq.write_table(pa.table({"audio": [b"", b""]}), tmp_path / "plain.parquet")
-    assert eval_clips.clip_ids([str(tmp_path)]) == ["x", "x-2", "p-1", "p2", "plain-00000", "plain-00001"]
+    plain = ["plain-00000", "plain-00001"]
+    assert eval_clips.clip_ids([str(tmp_path)]) == ["x", "x-3", "p-1", "p-1-2", "p2", "x-2", *plain]
 
 
 def test_rows_of_other_samples_or_checkpoints_are_not_used(tmp_path):

@@ -144,3 +144,10 @@ def test_envelope_loss_asks_for_the_modulation_and_not_for_the_level():
     short = torch.zeros(1, 1, 4096, requires_grad=True)
     loss(short, swell[:1, :, :4096]).backward()
     assert torch.isfinite(short.grad).all()
+
+
+@pytest.mark.parametrize("num_samples", [20000, 20480, 40960])
+def test_envelope_loss_hears_a_segment_to_its_end(num_samples):
+    audio = torch.rand(1, 1, num_samples, requires_grad=True)
+    EnvelopeLoss(24000)(audio, torch.rand(1, 1, num_samples)).backward()
+    assert (audio.grad != 0).nonzero()[-1, -1] >= num_samples - 10

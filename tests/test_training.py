@@ -394,7 +394,7 @@ def test_a_few_steps_lower_the_loss(settings, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run(settings, tmp_path):
     trainer = CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "run")))
-    with torch.no_grad():
-        next(trainer.model.parameters()).fill_(float("nan"))
+    next(trainer.model.parameters()).register_hook(lambda gradient: gradient * float("nan"))  # with a finite loss
     with pytest.raises(RuntimeError, match="not finite at step 0"):
         trainer.train_step()
+    assert all(torch.isfinite(parameter).all() for parameter in trainer.model.parameters())
