@@ -7,7 +7,6 @@ What cannot be read is a row too: every row of a damaged row group, and one row 
 import hashlib
 import json
 import os
-import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +18,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .audio import AUDIO_SUFFIXES
-from .corpus_inputs import list_entries, open_input, size_of
+from .corpus_inputs import (
+    TarMember,
+    list_entries,
+    open_input,
+    size_of,
+    stop_unless_damaged,
+    stopping_error,
+    tar_members,
+)
 
 _TEXT_MEMBERS = {"txt": "text", "text": "text", "json": "json", "cls": "cls"}  # suffix -> column
 _BATCH_ROWS = 16
@@ -95,7 +102,8 @@ class ParquetSource(Source):
         drop_columns: Not kept.
 
     Raises:
-        ValueError: If a column is missing.
+        ValueError: If a column is missing, or that of the ids holds lists or the like.
+        OSError: If the file cannot be read for a reason that is not the file.
     """
 
     def __init__(self, name: str, path: str, audio_column: str, id_column: str | None, drop_columns: list[str]):
@@ -106,12 +114,14 @@ class ParquetSource(Source):
                 parquet = pq.ParquetFile(file)
                 schema, self.num_recordings = parquet.schema_arrow, parquet.metadata.num_rows
         except (OSError, pa.ArrowException) as error:
+            stop_unless_damaged(error, path)
             self.damage = f"cannot read the Parquet file: {error}"
             return
         for column in filter(None, [audio_column, id_column]):
             if column not in schema.names:
                 raise ValueError(f"{path} has no column {column!r}, it has {schema.names}; name another one")
         self.id_column = id_column or ("id" if "id" in schema.names and "id" not in drop_columns else None)
+        _check_id_type(schema, self.id_column, path)
         dropped = {audio_column, self.id_column, *drop_columns}
         self.schema = pa.schema([field for field in schema if field.name not in dropped], schema.metadata)
 
@@ -127,8 +137,11 @@ class ParquetSource(Source):
         """Number, first row and rows of each."""
         if not self.num_recordings:
             return []
-        with open_input(self.path) as file:
-            metadata = pq.ParquetFile(file).metadata
+        try:
+            with open_input(self.path) as file:
+                metadata = pq.ParquetFile(file).metadata
+        except OSError as error:
+            raise stopping_error(error, self.path) from error
         counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         return [(group, sum(counts[:group]), count) for group, count in enumerate(counts)]
 
@@ -139,7 +152,8 @@ class ParquetSource(Source):
         try:
             with open_input(self.path) as file:
                 table = pq.ParquetFile(file).read_row_group(group, columns=[self.id_column], use_threads=False)
-        except (OSError, pa.ArrowException):
+        except (OSError, pa.ArrowException) as error:
+            stop_unless_damaged(error, self.path)
             return numbered
         ids = table.column(0).combine_chunks().cast(pa.string())
         return pc.coalesce(ids.slice(start, stop - start), numbered)
@@ -165,7 +179,10 @@ class ParquetSource(Source):
                         yield Batch(ids[done : done + len(part)], cells, kept)
                         done += len(part)
                     position += len(rows)
+                    if position >= upper:
+                        return
         except (OSError, pa.ArrowException) as error:
+            stop_unless_damaged(error, self.path)
             yield self._lost(ids[done:], f"cannot read row group {group} of {self.name}: {error}")
 
     def _cell(self, value: Any) -> Any:
@@ -176,31 +193,46 @@ class ParquetSource(Source):
         return value
 
 
+def _check_id_type(schema: pa.Schema, column: str | None, path: str) -> None:
+    if column is None:
+        return
+    kind = schema.field(column).type
+    try:
+        pa.array([], kind).cast(pa.string())
+    except pa.ArrowException as error:
+        raise ValueError(
+            f"{path}: the column {column!r} holds {kind}, which cannot be ids; name another one, or drop it"
+        ) from error
+
+
 class TarSource(Source):
     """Samples of a WebDataset tar: members that share the path up to the first dot.
 
-    Text members become columns: `.txt` the column `text`, `.json` and `.cls` columns of that name.
+    Text members become columns: `.txt` the column `text`, `.json` and `.cls` columns of that name. A sample that has
+    several audio members, or a member twice, cannot be read: it does not say which one is meant.
+
+    Args:
+        name: See `Source`.
+        path: See `Source`.
+        drop_columns: Not kept.
+
+    Raises:
+        ValueError: If the file is compressed.
+        OSError: If the file cannot be read for a reason that is not the file.
     """
 
-    def __init__(self, name: str, path: str):
+    def __init__(self, name: str, path: str, drop_columns: list[str]):
         super().__init__(name, path)
-        self._samples: dict[str, dict[str, tuple[str, int, int]]] = {}  # key -> suffix -> name, first byte, size
+        self._samples: dict[str, list[TarMember]] = {}
         try:
-            with open_input(path) as file, tarfile.open(fileobj=file) as archive:
-                for member in archive:
-                    if member.isfile():
-                        key, suffix = re.fullmatch(r"((?:.*/)?[^/.]*)\.?([^/]*)", member.name).groups()
-                        self._samples.setdefault(key, {})[suffix.lower()] = (
-                            member.name,
-                            member.offset_data,
-                            member.size,
-                        )
+            for key, member in tar_members(path):
+                self._samples.setdefault(key, []).append(member)
         except (OSError, tarfile.TarError, EOFError) as error:
+            stop_unless_damaged(error, path)
             self.damage = f"the tar file is damaged or cut off: {error}"
         self.num_recordings = len(self._samples)
-        columns = {
-            _TEXT_MEMBERS[suffix] for sample in self._samples.values() for suffix in sample.keys() & _TEXT_MEMBERS
-        }
+        suffixes = {member.suffix for members in self._samples.values() for member in members}
+        columns = {_TEXT_MEMBERS[suffix] for suffix in suffixes & _TEXT_MEMBERS.keys()} - set(drop_columns)
         self.schema = pa.schema([(column, pa.string()) for column in sorted(columns)])
 
     def ids(self) -> pa.Array:
@@ -208,21 +240,32 @@ class TarSource(Source):
         return pa.array([f"{self.name}/{key}" for key in self._samples], pa.string())
 
     def _recordings(self, start: int, stop: int) -> Iterator[Batch]:
-        with open_input(self.path) as file:
-            for key, members in list(self._samples.items())[start:stop]:
-                names = sorted(name for name, _, _ in members.values())
-                cell, values = ValueError(f"no audio among {names}"), dict.fromkeys(self.schema.names)
-                for suffix, member in members.items():
-                    if f".{suffix.rsplit('.')[-1]}" in AUDIO_SUFFIXES:
-                        cell = self._content(file, *member)
-                    elif suffix in _TEXT_MEMBERS and isinstance(content := self._content(file, *member), bytes):
-                        values[_TEXT_MEMBERS[suffix]] = content.decode(errors="replace")
-                yield Batch([f"{self.name}/{key}"], [cell], pa.Table.from_pylist([values], self.schema))
+        try:
+            with open_input(self.path) as file:
+                for key, members in list(self._samples.items())[start:stop]:
+                    values = dict.fromkeys(self.schema.names)
+                    for member in members:
+                        column = _TEXT_MEMBERS.get(member.suffix)
+                        if column in values and isinstance(content := self._content(file, member), bytes):
+                            values[column] = content.decode(errors="replace")
+                    table = pa.Table.from_pylist([values], self.schema)
+                    yield Batch([f"{self.name}/{key}"], [self._audio(file, members)], table)
+        except OSError as error:
+            raise stopping_error(error, self.path) from error
 
-    def _content(self, file: BinaryIO, name: str, first_byte: int, size: int) -> bytes | ValueError:
-        file.seek(first_byte)
-        content = file.read(size)
-        return content if len(content) == size else ValueError(f"{self.name} is cut off within {name}")
+    def _audio(self, file: BinaryIO, members: list[TarMember]) -> bytes | ValueError:
+        names = sorted(member.name for member in members)
+        audio = [member for member in members if f".{member.suffix.rsplit('.')[-1]}" in AUDIO_SUFFIXES]
+        if not audio:
+            return ValueError(f"no audio among {names}")
+        if len(audio) > 1 or len({member.suffix for member in members}) < len(members):
+            return ValueError(f"several members of one kind with the same key, the name up to the first dot: {names}")
+        return self._content(file, audio[0])
+
+    def _content(self, file: BinaryIO, member: TarMember) -> bytes | ValueError:
+        file.seek(member.first_byte)
+        content = file.read(member.size)
+        return content if len(content) == member.size else ValueError(f"{self.name} is cut off within {member.name}")
 
 
 class FilesSource(Source):
@@ -272,10 +315,11 @@ class Corpus:
         audio_column: See `ParquetSource`.
         id_column: See `ParquetSource`; the column `id` where there is one if None.
         drop_columns: Columns that are not kept.
+        output: Where results are written; files in it are not taken for inputs where it lies below an input.
 
     Raises:
         ValueError: If there are no rows, a column is missing, or files have columns of different types.
-        OSError: If an input cannot be listed.
+        OSError: If an input cannot be listed or read.
     """
 
     def __init__(
@@ -284,16 +328,18 @@ class Corpus:
         audio_column: str = "audio",
         id_column: str | None = None,
         drop_columns: list[str] | None = None,
+        output: str | None = None,
     ):
-        drop_columns = drop_columns or []
-        entries = list_entries(inputs)
+        drop_columns = sorted(set(drop_columns or []))
+        self.options = {"audio_column": audio_column, "id_column": id_column, "drop_columns": drop_columns}
+        entries = list_entries(inputs, output)
         self.sources: list[Source] = []
         plain = []
         for name, path, values in entries:
             if path.lower().endswith(".parquet"):
                 self.sources.append(ParquetSource(name, path, audio_column, id_column, drop_columns))
             elif path.lower().endswith(".tar"):
-                self.sources.append(TarSource(name, path))
+                self.sources.append(TarSource(name, path, drop_columns))
             else:
                 plain.append((name, path, {k: v for k, v in values.items() if k not in drop_columns}))
         if plain:

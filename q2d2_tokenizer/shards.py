@@ -25,6 +25,7 @@ from .token_file import TokenFile, write_atomically
 TOKEN_COLUMNS = pa.schema([("id", pa.string()), ("codes", pa.list_(pa.int32())), ("num_samples", pa.int64())])
 SHARD_FOLDER = "data"
 REJECTS_FOLDER = "rejects"
+_UNKNOWN = object()
 
 
 def codec_metadata(model: Q2D2Model) -> dict[bytes, bytes]:
@@ -96,6 +97,54 @@ def read_rejects(path: Path) -> list[Rejected]:
     if not path.exists():
         return []
     return [Rejected(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def check_plan(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    """Refuse to go on with a data set that was begun with another codec, other options or another input.
+
+    Raises:
+        ValueError: Names what differs, and both values.
+    """
+    go_on = "use that one or another folder"
+    codec, other = before["codec"]["codec_fingerprint"], now["codec"]["codec_fingerprint"]
+    if codec != other:
+        raise ValueError(f"{folder} was begun with codec {codec}, this is codec {other}; {go_on}")
+    for part in ("codec", "options"):
+        for name in sorted(before[part].keys() | now[part].keys()):
+            old, new = (_shown(plan[part], name) for plan in (before, now))
+            if before[part].get(name, _UNKNOWN) != now[part].get(name, _UNKNOWN):
+                raise ValueError(f"{folder} was begun with {name} {old}, this run has {name} {new}; {go_on}")
+    if before["input"] != now["input"]:
+        old, new = (
+            f"{plan['rows']} rows in {plan['sources']} sources (digest {plan['digest']})"
+            for plan in (before["input"], now["input"])
+        )
+        if old == new:
+            old, new = f"columns {before['input']['columns']}", f"{now['input']['columns']}"
+        raise ValueError(f"{folder} was begun with an input of {old}, this is {new}; {go_on}")
+    if before != now:
+        raise ValueError(f"{folder} was begun with {before['shards']} shards, this run has {now['shards']}; {go_on}")
+
+
+def _shown(values: dict[str, Any], name: str) -> str:
+    if name not in values:
+        return "unknown (another version of this program)"
+    text = repr(values[name])
+    return text if len(text) < 100 else f"{text[:100]}..."
+
+
+def check_no_others(folder: Path, expected: set[Path]) -> None:
+    """Refuse shards and files of rejects that are not expected, as they would be read with the others.
+
+    Raises:
+        ValueError: Names some of them.
+    """
+    found = {*folder.glob(f"{SHARD_FOLDER}/*.parquet"), *folder.glob(f"{REJECTS_FOLDER}/*.jsonl")}
+    others = sorted(str(path) for path in found - expected)
+    if others:
+        raise ValueError(
+            f"{len(others)} files in {folder} are not of this data set, such as {others[:3]}; move or remove them"
+        )
 
 
 def list_shards(folder: str | Path, codec_fingerprint: str | None) -> list[Path]:

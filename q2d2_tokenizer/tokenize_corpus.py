@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from .audio import stream_from_column
 from .corpus import Batch, Corpus
+from .corpus_inputs import stop_unless_damaged
 from .modeling_q2d2 import Q2D2Model
 from .recordings import encode_pieces
 from .shards import (
@@ -32,6 +33,8 @@ from .shards import (
     SHARD_FOLDER,
     TOKEN_COLUMNS,
     Rejected,
+    check_no_others,
+    check_plan,
     codec_metadata,
     read_metadata,
     read_rejects,
@@ -138,24 +141,38 @@ class CorpusTokenizer:
         """Write the plan, or check that the folder holds the same one; one process does this, before all run.
 
         Raises:
-            ValueError: If the codec, the corpus or the options changed, or ids occur more than once.
+            ValueError: If the codec, the corpus or the options changed, ids occur more than once, or the folder holds
+                shards of something else.
             OSError: If the folder cannot be written.
         """
         _check_writable(self.folder)
-        plan = self._plan()
         path = self.folder / _PLAN
         if path.exists():
-            _check_same(json.loads(path.read_text(encoding="utf-8")), plan, self.folder)
+            self.check_plan()
         elif any(self.folder.glob(f"{SHARD_FOLDER}/*.parquet")):
             raise ValueError(f"{self.folder} holds shards but no {_PLAN}; choose another folder")
         else:
+            self._check_no_others()
             self.corpus.check_ids()
-            write_atomically(path, json.dumps(plan, indent=1).encode())
+            write_atomically(path, json.dumps(self._plan(), indent=1).encode())
         for name in (SHARD_FOLDER, REJECTS_FOLDER):
             (self.folder / name).mkdir(exist_ok=True)
         for folder in (".", SHARD_FOLDER, REJECTS_FOLDER):
             for left in self.folder.glob(f"{folder}/.*.tmp"):  # of processes that were killed
                 left.unlink(missing_ok=True)
+
+    def check_plan(self) -> None:
+        """Check that the folder holds the plan of this process; each one does this before it runs.
+
+        Raises:
+            ValueError: If the codec, the corpus or the options are others here, or there are shards of something else.
+        """
+        plan = json.loads((self.folder / _PLAN).read_text(encoding="utf-8"))
+        check_plan(plan, self._plan(), self.folder)
+        self._check_no_others()
+
+    def _check_no_others(self) -> None:
+        check_no_others(self.folder, {path for number in range(len(self.shards)) for path in self._paths(number)})
 
     def _plan(self) -> dict[str, Any]:
         return {
@@ -166,7 +183,7 @@ class CorpusTokenizer:
                 "rows": self.corpus.num_rows,
                 "columns": {field.name: str(field.type) for field in self.schema},
             },
-            "options": asdict(self.options),
+            "options": asdict(self.options) | self.corpus.options,
             "shards": len(self.shards),
         }
 
@@ -274,8 +291,9 @@ class CorpusTokenizer:
             The summary.
 
         Raises:
-            ValueError: If shards are missing.
+            ValueError: If shards are missing, or there are others.
         """
+        self._check_no_others()
         missing = [number for number in range(len(self.shards)) if not self._is_done(number)]
         if missing:
             raise ValueError(f"{len(missing)} of {len(self.shards)} shards are missing; run again")
@@ -307,6 +325,7 @@ def read_recording(cell: Any, target_rate: int, options: CorpusOptions) -> Itera
     Raises:
         _Unusable: With the reason `unreadable`, `empty`, `silent`, `not finite` or `too long`, and the detail; some of
             it turns out after the last piece only.
+        OSError: If a file cannot be read for a reason that is not the file.
     """
     if isinstance(cell, ValueError):
         raise _Unusable("unreadable", str(cell))
@@ -315,6 +334,7 @@ def read_recording(cell: Any, target_rate: int, options: CorpusOptions) -> Itera
     path = cell if isinstance(cell, str) else cell.get("path") if isinstance(cell, dict) else None
     if cell is None or content == b"" or (isinstance(cell, dict) and not any(v is not None for v in cell.values())):
         raise _Unusable("empty", "the row holds no audio")
+    _check_fields(cell)
     try:
         if content is None and path and os.path.isfile(path) and not os.path.getsize(path):
             raise _Unusable("empty", f"{path} has no content")
@@ -328,10 +348,22 @@ def read_recording(cell: Any, target_rate: int, options: CorpusOptions) -> Itera
     except _Unusable:
         raise
     except (ValueError, OSError, RuntimeError) as error:
+        if not isinstance(error, FileNotFoundError):  # URLs in rows are never opened
+            stop_unless_damaged(error, path or "the audio of a row")
         words = {"is empty": "empty", "NaN or infinite": "not finite"}
         raise _Unusable(next((r for w, r in words.items() if w in str(error)), "unreadable"), str(error)) from error
     if peak < _SILENT_PEAK and options.silent == "reject":
         raise _Unusable("silent", f"the peak is {peak:.2g} of full scale, less than {_SILENT_PEAK:.2g}")
+
+
+def _check_fields(cell: Any) -> None:
+    if not isinstance(cell, dict):
+        return
+    wanted = {"bytes": bytes, "path": str} | ({"sampling_rate": (int, float)} if cell.get("array") is not None else {})
+    for name, kind in wanted.items():
+        value = cell.get(name)
+        if not isinstance(value, kind) and (value is not None or name == "sampling_rate"):
+            raise _Unusable("unreadable", f"the field {name!r} of the audio holds {type(value).__name__}")
 
 
 def _check_hours(hours: float, options: CorpusOptions) -> None:
@@ -348,21 +380,6 @@ def _announced_hours(file: Any) -> float:
     except (soundfile.SoundFileError, TypeError, RuntimeError):  # reading it will tell what is wrong
         return 0.0
     return info.frames / info.samplerate / 3600 if info.frames < _UNKNOWN_LENGTH else 0.0
-
-
-def _check_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    if before["codec"] != now["codec"]:
-        old, new = before["codec"]["codec_fingerprint"], now["codec"]["codec_fingerprint"]
-        raise ValueError(f"{folder} was begun with codec {old}, this is codec {new}; use that one or another folder")
-    if before["input"] != now["input"]:
-        old, new = (
-            f"{plan['input']['rows']} rows in {plan['input']['sources']} sources (digest {plan['input']['digest']})"
-            for plan in (before, now)
-        )
-        raise ValueError(f"{folder} was begun with an input of {old}, this is {new}; use that one or another folder")
-    if before != now:
-        old, new = before["options"], now["options"]
-        raise ValueError(f"{folder} was begun with the options {old}, these are {new}; use those or another folder")
 
 
 def _check_writable(folder: Path) -> None:

@@ -52,7 +52,7 @@ def build(args: argparse.Namespace, device: str) -> CorpusTokenizer:
     """What the arguments ask for, with the codec on a device."""
     options = CorpusOptions(args.max_hours, args.silent, args.rows_per_shard)
     model = Q2D2Model.from_pretrained(args.checkpoint).eval().to(device)
-    corpus = Corpus(args.inputs, args.audio_column, args.id_column, args.drop_columns)
+    corpus = Corpus(args.inputs, args.audio_column, args.id_column, args.drop_columns, args.output)
     return CorpusTokenizer(corpus, model, args.output, options)
 
 
@@ -83,6 +83,7 @@ def tokenize(args: argparse.Namespace) -> None:
     if state.is_main_process:
         tokenizer.prepare()
     state.wait_for_everyone()
+    tokenizer.check_plan()
     start = time.perf_counter()
     tokenizer.run(state.process_index, state.num_processes, show_progress=state.is_main_process)
     state.wait_for_everyone()
@@ -98,7 +99,11 @@ def exit_code(work: Callable[[], None]) -> int:
     try:
         work()
     except (ValueError, OSError) as error:
-        print(f"tokenize_dataset: {error.strerror if getattr(error, 'strerror', None) else error}", file=sys.stderr)
+        reason = getattr(error, "strerror", None) or error
+        print(
+            f"tokenize_dataset: {reason}{f': {name}' if (name := getattr(error, 'filename', None)) else ''}",
+            file=sys.stderr,
+        )
         return 2
     return 0
 

@@ -30,6 +30,7 @@ class ShardWorker:
         os.chdir(folder)
         torch.set_num_threads(1)
         self.tokenizer = build(args, "cpu")
+        self.tokenizer.check_plan()  # this node may see other inputs
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """The hours of audio of a shard, once it is written."""

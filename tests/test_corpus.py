@@ -217,3 +217,99 @@ def test_arrays_are_kept_as_they_are(tmp_path):
     corpus = Corpus([str(tmp_path / "a.parquet")])
     (batch,) = corpus.read(corpus.split(10)[0])
     assert batch.columns == table.drop_columns("audio")
+
+
+def test_samples_of_a_tar_that_are_ambiguous_are_counted(tmp_path, wav):
+    path = write_tar(tmp_path / "a.tar", {"x.mic1.wav": wav(1), "x.mic2.wav": wav(2), "y.wav": wav(3), "z.txt": b"z"})
+    with tarfile.open(path, "a") as archive:
+        for name in ("z.txt", "z.wav"):
+            archive.addfile(tarfile.TarInfo(name))
+    rows = rows_of(Corpus([str(path)]))
+    assert [row[0] for row in rows] == ["a.tar/x", "a.tar/y", "a.tar/z"]
+    assert rows[1][1] == wav(3)
+    for row, names in ((rows[0], ["x.mic1.wav", "x.mic2.wav"]), (rows[2], ["z.txt", "z.txt", "z.wav"])):
+        assert isinstance(row[1], ValueError) and f"with the same key, the name up to the first dot: {names}" in str(
+            row[1]
+        )
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+def test_compressed_tars_are_refused(tmp_path, wav, kind):
+    with tarfile.open(tmp_path / "a.tar", f"w:{kind}") as archive:
+        archive.addfile(tarfile.TarInfo("a.wav"))
+    with pytest.raises(ValueError, match="a.tar is compressed with .*; decompress it first"):
+        Corpus([str(tmp_path / "a.tar")])
+
+
+def test_columns_of_tars_can_be_dropped(tmp_path, wav):
+    path = write_tar(tmp_path / "a.tar", {"1.wav": wav(1), "1.txt": b"one", "1.json": b"{}"})
+    assert rows_of(Corpus([str(path)], drop_columns=["json"]))[0] == ("a.tar/1", wav(1), {"text": "one"})
+
+
+def test_results_below_the_input_are_no_input(tmp_path, wav):
+    (tmp_path / "a.wav").write_bytes(wav(0))
+    before = Corpus([str(tmp_path)], output=str(tmp_path / "out")).digest()
+    (tmp_path / "out/data").mkdir(parents=True)
+    write_parquet(tmp_path / "out/data/b.parquet", ["x"])
+    for item in (tmp_path, tmp_path / "**/*", tmp_path / "*"):
+        assert Corpus([str(item)], output=str(tmp_path / "out")).digest() == before
+    assert Corpus([str(tmp_path)], output=str(tmp_path / "other")).num_rows == 2
+    inside = str(tmp_path / "out/data/b.parquet")
+    assert Corpus([inside], output=str(tmp_path / "out")).num_rows == 1  # named, not found
+
+
+def test_patterns_that_match_folders_and_lists(tmp_path, wav):
+    (tmp_path / "d.parquet").mkdir()
+    (tmp_path / "s/t").mkdir(parents=True)
+    write_parquet(tmp_path / "d.parquet/part-0.parquet", ["x"])
+    for name in ("s/a.wav", "s/t/b.wav", "s/t/b.txt"):
+        (tmp_path / name).write_bytes(wav(0))
+    (tmp_path / "s/metadata.jsonl").write_text('{"file_name": "a.wav", "text": "hello"}\n')
+    assert [name for name, *_ in list_entries([f"{tmp_path}/*.parquet"])] == ["part-0.parquet"]
+    assert [(name, more) for name, _, more in list_entries([f"{tmp_path}/*"])] == [
+        ("d.parquet/part-0.parquet", {}),
+        ("s/a.wav", {"text": "hello"}),
+        ("s/t/b.wav", {}),
+    ]
+    assert len(list_entries([f"{tmp_path}/**"])) == 3
+    for number in range(2):
+        (tmp_path / f"list{number}.txt").write_text(f"{number}.wav\n")
+    assert [name for name, *_ in list_entries([f"{tmp_path}/list*.txt"])] == ["0.wav", "1.wav"]
+
+
+def test_files_that_metadata_name_but_are_not_there_count(tmp_path, wav):
+    (tmp_path / "a.wav").write_bytes(wav(0))
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.wav,here\nb.wav,gone\n")
+    rows = rows_of(Corpus([str(tmp_path)]))
+    assert [(row[0], row[2]["text"]) for row in rows] == [("a.wav", "here"), ("b.wav", "gone")]
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl", "list.txt"])
+def test_text_that_is_not_utf8_is_refused(tmp_path, wav, name):
+    (tmp_path / "a.wav").write_bytes(wav(0))
+    (tmp_path / name).write_bytes("file_name\nMünchen.wav\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=f"{name} is not UTF-8"):
+        Corpus([str(tmp_path / name if name == "list.txt" else tmp_path)])
+
+
+def test_a_column_of_ids_that_holds_lists_is_refused(tmp_path):
+    path = write_parquet(tmp_path / "a.parquet", ["x"], id=[[1, 2]])
+    with pytest.raises(ValueError, match="a.parquet: the column 'id' holds list<.*>, which cannot be ids"):
+        Corpus([str(path)])
+    Corpus([str(path)], drop_columns=["id"]).check_ids()
+
+
+def test_rows_behind_a_shard_are_not_decoded(tmp_path, monkeypatch):
+    path = write_parquet(tmp_path / "a.parquet", [b"x"] * 400, row_group_size=400)
+    corpus, decoded, decode = Corpus([str(path)]), [], pq.ParquetFile.iter_batches
+
+    def counting(*args, **settings):
+        for batch in decode(*args, **settings):
+            decoded.append(len(batch))
+            yield batch
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", counting)
+    shards = corpus.split(20)
+    assert sum(len(batch.ids) for batch in corpus.read(shards[0])) == 20
+    assert sum(decoded) < 40
+    assert [row_id for batch in corpus.read(shards[19]) for row_id in batch.ids][-1] == "a.parquet/399"
