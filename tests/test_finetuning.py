@@ -12,6 +12,7 @@ sys.path.append(str(Path(__file__).parent.parent / "scripts"))
 import finetune_codec
 
 from q2d2_tokenizer import Q2D2Model
+from q2d2_tokenizer.training import TrainConfig
 
 RATE = 24000
 
@@ -86,3 +87,8 @@ def test_validation_data_instead_of_held_out_recordings_is_refused(arguments, tm
     for codec in ("", "config.json"):
         with pytest.raises(SystemExit):
             finetune_codec.main([*arguments, "--codec", codec])
+
+
+def test_a_run_shorter_than_its_decay_reaches_the_peak_rate():
+    config = TrainConfig(data=[], output="", steps=100, warmup_steps=1, decay_steps=5000)
+    assert config.rate_factor(0) == 1 and config.rate_factor(50) == 0.5
