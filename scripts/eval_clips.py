@@ -42,13 +42,13 @@ def clip_ids(sources: list[str]) -> list[str]:
         else:
             names += [f"{file.stem}-{row:05d}" for row in range(table.metadata.num_rows)]
     names = [name.replace("/", "-") for name in names]
-    taken, free = set(names), []
+    taken, seen = set(names), set()
     for i, name in enumerate(names):
-        if name in names[:i]:
-            name = next(new for n in itertools.count(2) if (new := f"{name}-{n}") not in taken)
-            taken.add(name)
-        free.append(name)
-    return free
+        if name in seen:
+            names[i] = next(new for n in itertools.count(2) if (new := f"{name}-{n}") not in taken)
+            taken.add(names[i])
+        seen.add(name)
+    return names
 
 
 def clip_texts(sources: list[str]) -> list[str]:

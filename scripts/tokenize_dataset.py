@@ -83,7 +83,8 @@ def tokenize(args: argparse.Namespace) -> None:
     if state.is_main_process:
         tokenizer.prepare()
     state.wait_for_everyone()
-    tokenizer.check_plan()
+    if not state.is_main_process:
+        tokenizer.check_plan()
     start = time.perf_counter()
     tokenizer.run(state.process_index, state.num_processes, show_progress=state.is_main_process)
     state.wait_for_everyone()
@@ -99,11 +100,8 @@ def exit_code(work: Callable[[], None]) -> int:
     try:
         work()
     except (ValueError, OSError) as error:
-        reason = getattr(error, "strerror", None) or error
-        print(
-            f"tokenize_dataset: {reason}{f': {name}' if (name := getattr(error, 'filename', None)) else ''}",
-            file=sys.stderr,
-        )
+        parts = [getattr(error, "strerror", None) or error, getattr(error, "filename", None)]
+        print("tokenize_dataset", *filter(None, parts), sep=": ", file=sys.stderr)
         return 2
     return 0
 
