@@ -162,7 +162,7 @@ class CorpusTokenizer:
                 left.unlink(missing_ok=True)
 
     def check_plan(self) -> None:
-        """Check that the folder holds the plan of this process; each one does this before it runs.
+        """Check that the folder holds the plan of this process; all do this before they run, one of them in `prepare`.
 
         Raises:
             ValueError: If the codec, the corpus or the options are others here, or there are shards of something else.
