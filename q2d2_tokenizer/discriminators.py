@@ -1,7 +1,8 @@
 """Discriminators for adversarial training: audio (B, 1, N) -> scores and the features of every layer.
 
-Each discriminator returns a list of hidden features whose last entry is the score, of any shape. A new one is one class
-here with `@DISCRIMINATORS.register("name")`, whose first argument is a size and whose `sizes` are those used together.
+A discriminator has one or more heads; each gives a list of hidden features whose last entry is its score, of any shape.
+A new one is a subclass of [`Discriminator`] with `@DISCRIMINATORS.register("name")`, whose first argument is a size and
+whose `sizes` are those used together.
 
 `band` and `period` are built of 1-D convolutions with many channels, which are matrix products. `resolution` and
 `multiband` are the 2-D convolutions of the published ones, which run at a third of that speed on a CPU: on a GPU,
@@ -21,8 +22,16 @@ from .registry import Registry
 DISCRIMINATORS = Registry("discriminator")
 
 
+class Discriminator(nn.Module):
+    """Base class: `forward` takes what `prepare` makes of audio, and returns the features and the score of every head."""
+
+    def prepare(self, audio: Tensor) -> Any:
+        """What the trained layers see of audio (B, 1, N): a tensor or a list of them, without trained weights."""
+        return audio
+
+
 @DISCRIMINATORS.register("band")
-class BandDiscriminator(nn.Module):
+class BandDiscriminator(Discriminator):
     """Judges the complex spectrogram, cut into frequency bands with weights of their own.
 
     Source: after the multi-band multi-resolution discriminator of DAC, arXiv 2306.06546, section 3.3. Differs: a band
@@ -50,7 +59,7 @@ class BandDiscriminator(nn.Module):
         self.mix = weight_norm(nn.Conv1d(bands * dim, bands * dim // 2, 1))
         self.score = weight_norm(nn.Conv1d(bands * dim // 2, bands, 3, padding=1))
 
-    def forward(self, audio: Tensor) -> list[Tensor]:
+    def forward(self, audio: Tensor) -> list[list[Tensor]]:
         hop = self.n_fft // 4
         audio = audio[..., : audio.shape[-1] // hop * hop]
         spectrum = spectrogram(audio, hop, self.window)[..., 1:]  # (B, T, n_fft // 2)
@@ -62,11 +71,11 @@ class BandDiscriminator(nn.Module):
         for layer in [*self.layers, self.mix]:
             x = F.leaky_relu(layer(x), 0.1)
             features.append(x)
-        return [*features, self.score(x)]
+        return [[*features, self.score(x)]]
 
 
 @DISCRIMINATORS.register("period")
-class PeriodDiscriminator(nn.Module):
+class PeriodDiscriminator(Discriminator):
     """Judges the waveform folded at a period: every `period`-th sample is one sequence.
 
     Source: HiFi-GAN, arXiv 2010.05646, section 2.3; its (k, 1) convolutions are 1-D convolutions of the folded signal.
@@ -88,14 +97,14 @@ class PeriodDiscriminator(nn.Module):
         self.layers.append(weight_norm(nn.Conv1d(widths[-1], widths[-1], 5, padding=2)))
         self.score = weight_norm(nn.Conv1d(widths[-1], 1, 3, padding=1))
 
-    def forward(self, audio: Tensor) -> list[Tensor]:
+    def forward(self, audio: Tensor) -> list[list[Tensor]]:
         x = F.pad(audio, (0, -audio.shape[-1] % self.period), mode="reflect")
         x = x.view(x.shape[0], -1, self.period).transpose(1, 2).flatten(0, 1).unsqueeze(1)  # (B * period, 1, N')
         features = []
         for layer in self.layers:
             x = F.leaky_relu(layer(x), 0.1)
             features.append(x)
-        return [*features, self.score(x)]
+        return [[*features, self.score(x)]]
 
 
 def _conv2d(inputs: int, outputs: int, kernel: tuple[int, int], stride: tuple[int, int] = (1, 1)) -> nn.Module:
@@ -104,7 +113,7 @@ def _conv2d(inputs: int, outputs: int, kernel: tuple[int, int], stride: tuple[in
 
 
 @DISCRIMINATORS.register("resolution")
-class ResolutionDiscriminator(nn.Module):
+class ResolutionDiscriminator(Discriminator):
     """Judges the magnitude spectrogram as an image.
 
     Source: UnivNet, arXiv 2106.07889, section 2.2. Differs: time is the first axis of the image.
@@ -125,7 +134,7 @@ class ResolutionDiscriminator(nn.Module):
         self.layers.append(_conv2d(channels, channels, (3, 3)))
         self.score = _conv2d(channels, 1, (3, 3))
 
-    def forward(self, audio: Tensor) -> list[Tensor]:
+    def forward(self, audio: Tensor) -> list[list[Tensor]]:
         spectrum = _complex_spectrum(audio, self.n_fft, self.window)
         # The derivative of the magnitude at zero is not finite.
         x = (spectrum.square().sum(-1) + 1e-9).sqrt().unsqueeze(1)  # (B, 1, T, n_fft // 2 + 1)
@@ -133,11 +142,11 @@ class ResolutionDiscriminator(nn.Module):
         for layer in self.layers:
             x = F.leaky_relu(layer(x), 0.1)
             features.append(x)
-        return [*features, self.score(x)]
+        return [[*features, self.score(x)]]
 
 
 @DISCRIMINATORS.register("multiband")
-class MultiBandDiscriminator(nn.Module):
+class MultiBandDiscriminator(Discriminator):
     """Judges the complex spectrogram as images of several bands, each with weights of its own.
 
     Source: DAC, arXiv 2306.06546, section 3.3.
@@ -169,7 +178,7 @@ class MultiBandDiscriminator(nn.Module):
         )
         self.score = _conv2d(channels, 1, (3, 3))
 
-    def forward(self, audio: Tensor) -> list[Tensor]:
+    def forward(self, audio: Tensor) -> list[list[Tensor]]:
         x = _complex_spectrum(audio, self.n_fft, self.window).permute(0, 3, 1, 2)  # (B, 2, T, n_fft // 2 + 1)
         features, last = [], []
         for band, layers in zip(x.split(self.widths, dim=-1), self.bands, strict=True):
@@ -177,7 +186,7 @@ class MultiBandDiscriminator(nn.Module):
                 band = F.leaky_relu(layer(band), 0.1)
                 features.append(band)
             last.append(band)
-        return [*features, self.score(torch.cat(last, dim=-1))]
+        return [[*features, self.score(torch.cat(last, dim=-1))]]
 
 
 def _complex_spectrum(audio: Tensor, n_fft: int, window: Tensor) -> Tensor:
@@ -211,6 +220,10 @@ class Discriminators(nn.Module):
                 self.parts.append(DISCRIMINATORS[name](size, **arguments))
                 self.labels.append(f"{name} {size}")
 
-    def forward(self, audio: Tensor) -> list[list[Tensor]]:
-        """Features and score of every discriminator for audio (B, 1, N)."""
-        return [part(audio) for part in self.parts]
+    def prepare(self, audio: Tensor) -> list[Any]:
+        """What the discriminators see of audio (B, 1, N), for `forward`; it is the same until the audio changes."""
+        return [part.prepare(audio) for part in self.parts]
+
+    def forward(self, prepared: list[Any]) -> list[list[Tensor]]:
+        """Features and score of every head of every discriminator."""
+        return [head for part, seen in zip(self.parts, prepared, strict=True) for head in part(seen)]

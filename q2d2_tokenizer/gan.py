@@ -1,5 +1,7 @@
 """One training step of the codec: losses and parameter updates; no logging and no files."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -46,25 +48,40 @@ def feature_loss(features_real: list[list[Tensor]], features_fake: list[list[Ten
     return torch.stack(losses).mean()
 
 
-def discriminator_step(discriminators: nn.Module, audio: Tensor, reconstruction: Tensor) -> Tensor:
-    """Loss of the discriminators on real audio (B, 1, N) and a reconstruction that gets no gradient."""
-    features = discriminators(torch.cat([audio, reconstruction.detach()]))
-    real, fake = zip(*(part[-1].chunk(2) for part in features), strict=True)
-    return discriminator_loss(list(real), list(fake))
+def joined(real: Any, fake: Any) -> Any:
+    """What discriminators see of real audio and of reconstructions, as one batch; the latter get no gradient."""
+    if isinstance(real, list):
+        return [joined(*pair) for pair in zip(real, fake, strict=True)]
+    return torch.cat([real, fake.detach()])
+
+
+def discriminator_step(discriminators: nn.Module, real: list[Any], fake: list[Any]) -> Tensor:
+    """Loss of the discriminators on what they see of real audio and of reconstructions; the latter get no gradient."""
+    scores = [head[-1].chunk(2) for head in discriminators(joined(real, fake))]
+    real_scores, fake_scores = zip(*scores, strict=True)
+    return discriminator_loss(list(real_scores), list(fake_scores))
+
+
+def spectral_step(audio: Tensor, reconstruction: Tensor, spectral_losses: nn.ModuleDict) -> dict[str, Tensor]:
+    """Unweighted losses of the codec that need no discriminator, by name."""
+    return {name: loss(reconstruction, audio) for name, loss in spectral_losses.items()}
 
 
 def generator_step(
-    audio: Tensor,
-    reconstruction: Tensor,
-    spectral_losses: nn.ModuleDict,
-    discriminators: nn.Module | None,
+    discriminators: nn.Module, real: list[Any], fake: list[Any], with_features: bool = True
 ) -> dict[str, Tensor]:
-    """Unweighted losses of the codec by name; without discriminators only the spectral ones."""
-    losses = {name: loss(reconstruction, audio) for name, loss in spectral_losses.items()}
-    if discriminators is not None:
-        features = discriminators(torch.cat([audio, reconstruction]))
-        real = [[layer.chunk(2)[0] for layer in part] for part in features]
-        fake = [[layer.chunk(2)[1] for layer in part] for part in features]
-        losses["adversarial"] = adversarial_loss([part[-1] for part in fake])
-        losses["feature"] = feature_loss(real, fake)
+    """Unweighted adversarial losses of the codec by name.
+
+    Args:
+        discriminators: With frozen weights.
+        real: What they see of the audio.
+        fake: What they see of the reconstruction, with its gradient.
+        with_features: Whether to compute the feature loss.
+    """
+    heads = discriminators(fake)
+    losses = {"adversarial": adversarial_loss([head[-1] for head in heads])}
+    if with_features:
+        with torch.no_grad():
+            wanted = discriminators(real)
+        losses["feature"] = feature_loss(wanted, heads)
     return losses

@@ -249,3 +249,16 @@ class EnvelopeLoss(nn.Module):
             fake, real = self._pieces(reconstruction), self._pieces(target)
             energy = (real.square().sum(-1) + 1e-3) * (fake.square().sum(-1) + 1e-3)
             return 1 - ((real * fake).sum(-1) / energy.sqrt()).mean()
+
+
+class LevelLoss(nn.Module):
+    """Difference in level between segments, in dB, and how far peaks exceed full scale, in dB.
+
+    The other losses forgive a change of level, or look at it band by band and then find the median, which is too low.
+    """
+
+    def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
+        """Mean of |level difference| + overshoot of audio (B, 1, N) against audio (B, 1, N)."""
+        power = [audio.float().square().mean((1, 2)) + 1e-6 for audio in (reconstruction, target)]
+        peak = reconstruction.float().abs().amax((1, 2)).clamp_min(1.0)
+        return (10 * (power[0] / power[1]).log10().abs() + 20 * peak.log10()).mean()

@@ -21,9 +21,10 @@ from .data import AudioCache, Augmentation
 from .data_stream import AudioStream
 from .discriminators import Discriminators
 from .export import save_feature_extractor
-from .gan import Autoencoder, discriminator_step, generator_step
-from .losses import EnvelopeLoss, LoudnessLoss, MelLoss
+from .gan import Autoencoder, discriminator_step, generator_step, spectral_step
+from .losses import EnvelopeLoss, LevelLoss, LoudnessLoss, MelLoss
 from .modeling_q2d2 import Q2D2Model
+from .projected import ProjectedDiscriminator  # noqa: F401  (registers it)
 from .start import make_codec
 from .token_file import write_atomically
 
@@ -58,7 +59,10 @@ class TrainConfig:
     formants: float = field(default=0.0, metadata={"help": "Largest random shift of formants alone, as a share"})
     learning_rate: float = field(default=1e-3, metadata={"help": "Peak rate of the codec"})
     discriminator_learning_rate: float = field(default=5e-4, metadata={"help": "Peak rate of the discriminators"})
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.99], metadata={"help": "Of both AdamW optimizers"})
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.99], metadata={"help": "AdamW betas of the codec"})
+    discriminator_betas: list[float] = field(
+        default_factory=lambda: [0.9, 0.99], metadata={"help": "AdamW betas of the discriminators"}
+    )
     warmup_steps: int = field(default=300, metadata={"help": "Steps of linear warm-up"})
     decay_steps: int = field(default=5_000, metadata={"help": "Steps of linear decay to zero at the end"})
     gradient_clip: float = field(default=1.0, metadata={"help": "Largest gradient norm of the codec"})
@@ -66,6 +70,7 @@ class TrainConfig:
     mel_weight: float = field(default=15.0, metadata={"help": "Weight of the mel loss"})
     loudness_weight: float = field(default=2.0, metadata={"help": "Weight of the loudness loss"})
     envelope_weight: float = field(default=15.0, metadata={"help": "Weight of the envelope loss"})
+    level_weight: float = field(default=0.0, metadata={"help": "Weight of the level loss, in dB"})
     adversarial_weight: float = field(default=1.0, metadata={"help": "Weight of the adversarial loss"})
     feature_weight: float = field(default=2.0, metadata={"help": "Weight of the feature loss"})
     adversarial_start: int = field(default=10_000, metadata={"help": "First step with discriminators"})
@@ -141,6 +146,8 @@ class CodecTrainer:
         self.spectral_losses = nn.ModuleDict({"mel": mel_loss, "envelope": EnvelopeLoss(rate)})
         if config.loudness_weight:
             self.spectral_losses["loudness"] = LoudnessLoss(rate)
+        if config.level_weight:
+            self.spectral_losses["level"] = LevelLoss()
         self.spectral_losses.to(self.accelerator.device)
         self.average = AveragedModel(codec, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
         self.average.to(self.accelerator.device)
@@ -151,13 +158,13 @@ class CodecTrainer:
             torch.optim.AdamW(
                 [p for p in module.parameters() if p.requires_grad],
                 rate,
-                tuple(config.betas),
+                tuple(betas),
                 weight_decay=0.0,
                 fused=True,
             )
-            for module, rate in (
-                (model, config.learning_rate),
-                (discriminators, config.discriminator_learning_rate),
+            for module, rate, betas in (
+                (model, config.learning_rate, config.betas),
+                (discriminators, config.discriminator_learning_rate, config.discriminator_betas),
             )
         ]
         self.model, self.discriminators, *self.optimizers = self.accelerator.prepare(model, discriminators, *optimizers)
@@ -248,9 +255,9 @@ class CodecTrainer:
                 group["lr"] = peak * config.rate_factor(step)
         parts = self.batch(step).chunk(config.accumulation)
         adversarial = step >= config.adversarial_start
-        losses, reconstructions, codes = self._update_codec(parts, adversarial)
+        losses, seen, codes = self._update_codec(parts, adversarial)
         if adversarial:
-            losses["discriminator"] = self._update_discriminators(parts, reconstructions)
+            losses["discriminator"] = self._update_discriminators(seen)
         self.average.update_parameters(self.codec)
         self.progress.step += 1
         codes = self.accelerator.gather(torch.cat(codes))
@@ -259,36 +266,41 @@ class CodecTrainer:
 
     def _update_codec(
         self, parts: tuple[Tensor, ...], adversarial: bool
-    ) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
-        """Losses, reconstructions (b, 1, N) and codes (b, T) of the parts of a step."""
+    ) -> tuple[dict[str, Tensor], list[tuple[Any, Any]], list[Tensor]]:
+        """Losses, what the discriminators saw of audio and reconstruction, and codes (b, T) of the parts of a step."""
         # Unwrapped and frozen: the codec's loss needs no gradient of the discriminators' weights.
         frozen = self.accelerator.unwrap_model(self.discriminators).requires_grad_(False) if adversarial else None
         sums: dict[str, Tensor] = {}
-        reconstructions, codes = [], []
+        seen, codes = [], []
         for number, audio in enumerate(parts, 1):
             with self._gradients(self.model, complete=number == len(parts)):
                 with self.accelerator.autocast():
                     reconstruction, part_codes = self.model(audio)
-                    losses = generator_step(audio, reconstruction, self.spectral_losses, frozen)
+                    losses = spectral_step(audio, reconstruction, self.spectral_losses)
+                    if frozen is not None:
+                        with torch.no_grad():
+                            real = frozen.prepare(audio)
+                        fake = frozen.prepare(reconstruction)
+                        losses |= generator_step(frozen, real, fake, self.config.feature_weight > 0)
+                        seen.append((real, fake))
                 self.accelerator.backward(self._total(losses) / len(parts))
             sums = {name: sums.get(name, 0) + loss.detach() / len(parts) for name, loss in losses.items()}
-            reconstructions.append(reconstruction.detach())
             codes.append(part_codes)
         if frozen is not None:
             frozen.requires_grad_(True)
         norm = self._step(self.model, self.optimizers[0], sums)
-        return sums | {"gradient_norm": norm}, reconstructions, codes
+        return sums | {"gradient_norm": norm}, seen, codes
 
     def _total(self, losses: dict[str, Tensor]) -> Tensor:
         """Weighted sum of the losses of the codec."""
         return sum(getattr(self.config, f"{name}_weight") * loss for name, loss in losses.items())
 
-    def _update_discriminators(self, parts: tuple[Tensor, ...], reconstructions: list[Tensor]) -> Tensor:
+    def _update_discriminators(self, seen: list[tuple[Any, Any]]) -> Tensor:
         total = torch.zeros((), device=self.accelerator.device)
-        for number, (audio, reconstruction) in enumerate(zip(parts, reconstructions, strict=True), 1):
-            with self._gradients(self.discriminators, complete=number == len(parts)):
+        for number, (real, fake) in enumerate(seen, 1):
+            with self._gradients(self.discriminators, complete=number == len(seen)):
                 with self.accelerator.autocast():
-                    loss = discriminator_step(self.discriminators, audio, reconstruction) / len(parts)
+                    loss = discriminator_step(self.discriminators, real, fake) / len(seen)
                 self.accelerator.backward(loss)
             total = total + loss.detach()
         self._step(self.discriminators, self.optimizers[1], {"discriminator": total})
