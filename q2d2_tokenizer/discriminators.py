@@ -23,7 +23,7 @@ DISCRIMINATORS = Registry("discriminator")
 
 
 class Discriminator(nn.Module):
-    """Base class: `forward` takes what `prepare` makes of audio, and returns the features and the score of every head."""
+    """Base class: `forward` takes what `prepare` makes of audio, and returns features and score of every head."""
 
     def prepare(self, audio: Tensor) -> Any:
         """What the trained layers see of audio (B, 1, N): a tensor or a list of them, without trained weights."""

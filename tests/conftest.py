@@ -14,9 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from networks import TinyNetwork
 from recordings import file_bytes
 
 from q2d2_tokenizer import Q2D2Config, Q2D2Model
+from q2d2_tokenizer.projected import NETWORKS
+
+NETWORKS["tiny"] = TinyNetwork  # the real ones are extras
 
 
 @pytest.fixture(autouse=True)

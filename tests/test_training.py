@@ -21,7 +21,14 @@ import train_codec
 from q2d2_tokenizer import Q2D2Model
 from q2d2_tokenizer.data import AudioCache, Augmentation, _shift_formants, expand_sources
 from q2d2_tokenizer.discriminators import DISCRIMINATORS, Discriminators
-from q2d2_tokenizer.gan import Autoencoder, discriminator_loss, discriminator_step, feature_loss, generator_step
+from q2d2_tokenizer.gan import (
+    Autoencoder,
+    discriminator_loss,
+    discriminator_step,
+    feature_loss,
+    generator_step,
+    spectral_step,
+)
 from q2d2_tokenizer.losses import LoudnessLoss, MelLoss
 from q2d2_tokenizer.start import make_codec
 from q2d2_tokenizer.training import CodecTrainer, TrainConfig
@@ -34,6 +41,7 @@ LIGHT = {
     "period": {"channels": [8, 16]},
     "resolution": {"channels": 4},
     "multiband": {"channels": 4},
+    "projected": {"sizes": ["tiny"], "dim": 16},
 }
 
 
@@ -84,9 +92,10 @@ def test_discriminator_learns_to_tell_noise_from_tones(name):
     tones = 0.3 * torch.sin(2 * torch.pi * torch.tensor([200.0, 310.0, 450.0, 600.0])[:, None, None] * time)
     noise = 0.2 * torch.randn(4, 1, 2048)
     optimizer = torch.optim.Adam(discriminator.parameters(), 1e-2)
-    before = discriminator_step(discriminator, tones, noise).item()
+    seen = discriminator.prepare(tones), discriminator.prepare(noise)
+    before = discriminator_step(discriminator, *seen).item()
     for _ in range(40):
-        loss = discriminator_step(discriminator, tones, noise)
+        loss = discriminator_step(discriminator, *seen)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -97,11 +106,11 @@ def test_discriminator_learns_to_tell_noise_from_tones(name):
 def test_discriminator_judges_each_segment_alone_and_has_finite_gradients_for_silence(name):
     discriminator = one(name)
     audio = 0.1 * torch.randn(2, 1, 3000, requires_grad=True)
-    together, alone = discriminator(audio)[0], discriminator(audio[:1])[0]
+    together, alone = (discriminator(discriminator.prepare(part))[0] for part in (audio, audio[:1]))
     for layer, single in zip(together, alone, strict=True):
         assert torch.allclose(layer[: len(layer) // 2], single, atol=1e-4)
     silence = torch.zeros(1, 1, 2048, requires_grad=True)
-    sum(layer.square().sum() for layer in discriminator(silence)[0]).backward()
+    sum(layer.square().sum() for head in discriminator(discriminator.prepare(silence)) for layer in head).backward()
     assert torch.isfinite(silence.grad).all()
 
 
@@ -135,13 +144,15 @@ def test_each_step_moves_only_its_own_parameters(tiny_config):
     model, discriminators = Autoencoder(Q2D2Model(tiny_config)), Discriminators(["band", "period"], SMALL)
     audio = 0.1 * torch.randn(2, 1, 16 * tiny_config.hop_length)
     reconstruction, _ = model(audio)
-    discriminator_step(discriminators, audio, reconstruction).backward()
+    seen = discriminators.prepare(audio), discriminators.prepare(reconstruction)
+    discriminator_step(discriminators, *seen).backward(retain_graph=True)
     assert all(p.grad is None for p in model.parameters())
     assert all(p.grad is not None for p in discriminators.parameters())
     discriminators.zero_grad()
     discriminators.requires_grad_(False)
     spectral_losses = nn.ModuleDict({"mel": MelLoss(RATE, (512,), (40,), 1e-3), "loudness": LoudnessLoss(RATE)})
-    sum(generator_step(audio, reconstruction, spectral_losses, discriminators).values()).backward()
+    losses = spectral_step(audio, reconstruction, spectral_losses) | generator_step(discriminators, *seen)
+    sum(losses.values()).backward()
     assert all(p.grad is None for p in discriminators.parameters())
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
 
