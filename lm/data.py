@@ -2,7 +2,8 @@
 
 Batches are padded, not packed: sequences of about the same length go together, so there is little padding, no
 sequence can see another one, and the plain causal attention of every runtime is right. Packing several sequences into
-a row needs a block mask, which takes attention off its fast causal path: `scripts/benchmark_packing.py` measures both.
+a row needs a block mask, which takes attention off its fast causal path:
+`scripts/benchmarks/benchmark_packing.py` measures both.
 """
 
 import glob

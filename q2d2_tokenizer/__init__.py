@@ -8,15 +8,15 @@ from transformers import (
     AutoProcessor,
 )
 
-from .audio import read_audio
+from .audio.reading import read_audio
+from .audio.recordings import decode_to_file, encode_file
 from .bundled import default_checkpoint, sample_recording
 from .configuration_q2d2 import Q2D2Config
+from .corpus.dataset_map import TokenizeAudio
 from .export import export_checkpoint
 from .feature_extraction_q2d2 import Q2D2FeatureExtractor
 from .modeling_q2d2 import Q2D2DecoderOutput, Q2D2EncoderOutput, Q2D2Model, Q2D2Output
 from .processing_q2d2 import Q2D2Processor
-from .recordings import decode_to_file, encode_file
-from .tokenize_dataset import TokenizeAudio
 
 AutoConfig.register("q2d2", Q2D2Config, exist_ok=True)
 AutoModel.register(Q2D2Config, Q2D2Model, exist_ok=True)

@@ -15,8 +15,8 @@ import soundfile
 import torch
 
 from q2d2_tokenizer import Q2D2Model, default_checkpoint, read_audio, sample_recording
-from q2d2_tokenizer.metrics import pesq_wb, stoi
-from q2d2_tokenizer.token_file import TokenFile, save_tokens
+from q2d2_tokenizer.audio.token_file import TokenFile, save_tokens
+from q2d2_tokenizer.evaluation.metrics import pesq_wb, stoi
 
 
 def plot_spectrograms(path: Path, titles: list[str], waveforms: list[np.ndarray], sampling_rate: int) -> None:

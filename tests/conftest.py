@@ -1,4 +1,4 @@
-"""Fixtures of all tests: a tiny codec, speech-like audio, and no network."""
+"""Fixtures of all tests: a tiny codec and language model, speech-like audio, and no network."""
 
 import os
 
@@ -14,11 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from language_models import TINY
 from networks import TinyNetwork
 from recordings import file_bytes
 
+from lm.layout import Layout
+from lm.model import LanguageModel, ModelSettings, make_language_model
+from lm.text import train_text_tokenizer
 from q2d2_tokenizer import Q2D2Config, Q2D2Model
-from q2d2_tokenizer.projected import NETWORKS
+from q2d2_tokenizer.training.projected import NETWORKS
 
 NETWORKS["tiny"] = TinyNetwork  # the real ones are extras
 
@@ -48,6 +52,15 @@ def tiny_model(tiny_config: Q2D2Config) -> Q2D2Model:
     model = Q2D2Model(tiny_config).eval()
     torch.nn.init.normal_(model.quantizer.project_in.weight, std=0.3)  # fresh weights give a handful of codes
     return model
+
+
+@pytest.fixture
+def language_model(tiny_model) -> LanguageModel:
+    """A tiny language model for the tiny codec; it rarely ends by itself."""
+    text = train_text_tokenizer(["hello there, general", "you are a bold one"] * 10, 40)
+    config = tiny_model.config
+    layout = Layout(config.codebook_size, config.sampling_rate, tiny_model.fingerprint(), text.size, text.fingerprint)
+    return LanguageModel(make_language_model(ModelSettings(**TINY | {"context": 128}), layout), layout, text)
 
 
 @pytest.fixture

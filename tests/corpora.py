@@ -1,13 +1,11 @@
 """A small corpus with everything that goes wrong, and how tests tokenize it."""
 
 import hashlib
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 from q2d2_tokenizer import Q2D2Model
-from q2d2_tokenizer.corpus import Corpus
-from q2d2_tokenizer.tokenize_corpus import CorpusOptions, CorpusTokenizer
+from q2d2_tokenizer.corpus.sources import Corpus
+from q2d2_tokenizer.corpus.tokenize import CorpusOptions, CorpusTokenizer
 
 RATE = 24000
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -29,10 +27,3 @@ def tokenize(source: Path, model: Q2D2Model, folder: Path, options: CorpusOption
 def digests(folder: Path) -> dict[str, str]:
     files = [path for path in folder.rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def load_script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

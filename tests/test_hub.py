@@ -1,6 +1,5 @@
 """Saving, loading, exporting and publishing: the same tokens everywhere, or an error."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -216,11 +215,9 @@ def test_default_checkpoint_is_inside_the_package():
 
 @pytest.fixture
 def push_to_hub():
-    path = ROOT / "scripts" / "push_to_hub.py"
-    spec = importlib.util.spec_from_file_location("push_to_hub", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    from q2d2_tokenizer.commands import push_to_hub
+
+    return push_to_hub
 
 
 @pytest.fixture

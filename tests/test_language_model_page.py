@@ -4,13 +4,12 @@ import re
 from pathlib import Path
 
 import numpy as np
-from test_lm_extend import make_llama, make_tokenizer
-from test_speaking import language_model  # noqa: F401 - a fixture
+from language_models import make_llama, make_tokenizer
 
 PAGE = Path(__file__).parent.parent / "docs" / "language_model.md"
 
 
-def test_python_blocks_run(tmp_path, monkeypatch, tiny_model, language_model):  # noqa: F811
+def test_python_blocks_run(tmp_path, monkeypatch, tiny_model, language_model):
     monkeypatch.chdir(tmp_path)
     language_model.save("runs/lm/weights")
     tiny_model.save_pretrained("codec")

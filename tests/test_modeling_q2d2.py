@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from q2d2_tokenizer import Q2D2Config, Q2D2Model, modeling_q2d2
-from q2d2_tokenizer.gan import Autoencoder
+from q2d2_tokenizer.training.gan import Autoencoder
 
 HOP = 20
 pytestmark = pytest.mark.filterwarnings("ignore:At least one mel filter has all zero values")

@@ -1,0 +1,1 @@
+"""Audio and token files: reading, writing, and recordings of any length."""

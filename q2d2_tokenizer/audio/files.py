@@ -1,0 +1,34 @@
+"""Files that are missing, as they were, or complete, at every moment."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def write_atomically(path: str | Path, content: bytes) -> None:
+    """Write a file so that at every moment it is missing, as it was, or complete.
+
+    Raises:
+        OSError: If it cannot be written; what was there before stays.
+    """
+    with replaced_when_complete(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def replaced_when_complete(path: str | Path) -> Iterator[Path]:
+    """Path to write to instead of `path`; takes its place in the end, unless there was an error.
+
+    Raises:
+        OSError: If the file cannot be written; what was there before stays.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,89 @@
+"""Recordings of any length through a codec in little memory."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..modeling_q2d2 import Q2D2Model
+from .files import replaced_when_complete
+from .reading import stream_audio
+
+_TOKENS_PER_PIECE = 4096
+
+
+def encode_pieces(model: Q2D2Model, pieces: Iterable[np.ndarray]) -> tuple[np.ndarray, int]:
+    """Tokens (T,) int64 and number of samples of a recording.
+
+    A model that needs the whole recording gets it; any other works piece by piece.
+
+    Args:
+        model: The codec.
+        pieces: The samples (N,) float32 at the rate of the codec, one piece after the other, at least one.
+
+    Raises:
+        ValueError: If the samples are not finite, or what the pieces raise.
+    """
+    if model.encoder_latency_samples is None:
+        pieces = [np.concatenate(list(pieces))]
+    codes, num_samples, cache = [], 0, None
+    pieces = iter(pieces)
+    piece = next(pieces)
+    while piece is not None:
+        following = next(pieces, None)  # known in advance, so that a short recording is computed at once
+        audio = torch.from_numpy(piece).to(model.device).view(1, 1, -1)
+        output = model.encode(audio, cache=cache, use_streaming=following is not None)
+        codes.append(output.audio_codes[0, 0].cpu().numpy())
+        num_samples += len(piece)
+        cache, piece = output.cache, following
+    return np.concatenate(codes), num_samples
+
+
+def decode_in_pieces(model: Q2D2Model, codes: np.ndarray, num_samples: int) -> Iterator[np.ndarray]:
+    """Audio of tokens in pieces (N,) float32, `num_samples` in all.
+
+    Args:
+        model: The codec.
+        codes: Tokens (T,) of one recording.
+        num_samples: Of the recording.
+
+    Raises:
+        ValueError: If the tokens are out of range, or too few or too many for `num_samples`.
+    """
+    size = len(codes) if model.decoder_latency_samples is None else _TOKENS_PER_PIECE
+    cache = None
+    for start in range(0, len(codes), size):
+        is_last = start + size >= len(codes)
+        piece = torch.from_numpy(codes[start : start + size]).long().to(model.device).view(1, 1, -1)
+        output = model.decode(
+            piece, num_samples=num_samples if is_last else None, cache=cache, use_streaming=not is_last
+        )
+        cache = output.cache
+        yield output.audio_values[0, 0].cpu().numpy()
+
+
+def encode_file(model: Q2D2Model, source: str | Path | bytes) -> tuple[np.ndarray, int]:
+    """Tokens (T,) int64 and number of samples, at the rate of the codec, of an audio file (path or content).
+
+    Raises:
+        ValueError: If the file is not audio that can be read, is damaged, cut off or empty.
+        FileNotFoundError: If there is no such file.
+    """
+    return encode_pieces(model, stream_audio(source, model.config.sampling_rate))
+
+
+def decode_to_file(model: Q2D2Model, codes: np.ndarray, num_samples: int, target: str | Path) -> None:
+    """Write the audio of tokens (T,) to a wav file; a reader sees the whole file or none.
+
+    Raises:
+        ValueError: If the tokens are out of range, or too few or too many for `num_samples`.
+        OSError: If the file cannot be written.
+    """
+    import soundfile
+
+    rate = model.config.sampling_rate
+    with replaced_when_complete(target) as temporary:
+        with soundfile.SoundFile(temporary, "w", rate, channels=1, format="WAV", subtype="PCM_16") as file:
+            for piece in decode_in_pieces(model, codes, num_samples):
+                file.write(piece)

@@ -1,0 +1,399 @@
+"""Tokens of a corpus in shards: by many processes, resumable after any interruption, every row accounted for.
+
+The corpus is split into shards before anything is computed. A shard is a function of its rows and the codec alone and
+appears under its name complete or not at all, so a run that was killed and started again ends with the files of an
+undisturbed one, whatever the number of processes. Recordings are not sorted or bucketed by length: `Q2D2Model.encode`
+computes every recording by itself, so there is no padding to save; what follows on accelerators is in docs/corpora.md.
+"""
+
+import errno
+import io
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from ..audio.files import write_atomically
+from ..audio.reading import stream_from_column
+from ..audio.recordings import encode_pieces
+from ..modeling_q2d2 import Q2D2Model
+from .inputs import stop_unless_damaged
+from .shards import (
+    REJECTS_FOLDER,
+    SHARD_FOLDER,
+    TOKEN_COLUMNS,
+    Rejected,
+    check_no_others,
+    check_plan,
+    codec_metadata,
+    read_metadata,
+    read_rejects,
+    shard_schema,
+    write_card,
+    write_rejects,
+    write_shard,
+)
+from .sources import Batch, Corpus
+
+_PLAN = "plan.json"
+_SILENT_PEAK = 1e-3  # -60 dB of full scale
+_UNKNOWN_LENGTH = 2**62
+_SECONDS_BETWEEN_LINES = 30.0  # of progress in a log file
+
+
+@dataclass(frozen=True)
+class CorpusOptions:
+    """What the result depends on, besides the corpus and the codec.
+
+    Args:
+        max_hours: Longer recordings are rejected, most of them before they are decoded.
+        silent: What to do with recordings below -60 dB of full scale: `reject` or `keep`.
+        rows_per_shard: Of the corpus; also how many rows a killed process has to do again, at most.
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+
+    max_hours: float = 4.0
+    silent: str = "reject"
+    rows_per_shard: int = 1000
+
+    def __post_init__(self):
+        if self.max_hours <= 0 or self.rows_per_shard < 1:
+            raise ValueError(f"max_hours and rows_per_shard must be positive, got {self}")
+        if self.silent not in ("reject", "keep"):
+            raise ValueError(f"silent must be 'reject' or 'keep', got {self.silent!r}")
+
+
+class _Unusable(ValueError):
+    """A recording to reject, with the reason and the detail."""
+
+
+class _Progress:
+    """Hours done and speed next to a progress bar.
+
+    Args:
+        bar: Counts rows, and knows the time that remains.
+        hours_before: Done in earlier runs.
+    """
+
+    def __init__(self, bar: tqdm, hours_before: float):
+        self.bar = bar
+        self.hours_before = hours_before
+        self.seconds = 0.0
+        self.start = time.perf_counter()
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._show()
+
+    def add(self, seconds: float) -> None:
+        """One more row, of so many seconds."""
+        self.seconds += seconds
+        self._show()
+        self.bar.update()
+
+    def _show(self) -> None:
+        speed = self.seconds / max(time.perf_counter() - self.start, 1e-9)
+        hours = self.hours_before + self.seconds / 3600
+        self.bar.set_postfix_str(f"{hours:.2f} h, {speed:.0f}x real time", refresh=False)
+
+
+class CorpusTokenizer:
+    """Tokenizes a corpus into a folder.
+
+    Args:
+        corpus: The recordings.
+        model: The codec.
+        folder: Where the data set is written; may hold the beginning of it.
+        options: See `CorpusOptions`.
+
+    Raises:
+        ValueError: If the codebook is too large.
+    """
+
+    def __init__(self, corpus: Corpus, model: Q2D2Model, folder: str | Path, options: CorpusOptions):
+        if model.config.codebook_size > 2**31:
+            raise ValueError(
+                f"shards hold codes as int32; a codebook of {model.config.codebook_size} codes is too large"
+            )
+        self.corpus = corpus
+        self.model = model
+        self.folder = Path(folder)
+        self.options = options
+        self.metadata = codec_metadata(model)
+        self.schema = shard_schema(corpus.schema, self.metadata)
+        self.shards = corpus.split(options.rows_per_shard)
+
+    def prepare(self) -> None:
+        """Write the plan, or check that the folder holds the same one; one process does this, before all run.
+
+        Raises:
+            ValueError: If the codec, the corpus or the options changed, ids occur more than once, or the folder holds
+                shards of something else.
+            OSError: If the folder cannot be written.
+        """
+        _check_writable(self.folder)
+        path = self.folder / _PLAN
+        if path.exists():
+            self.check_plan()
+        elif any(self.folder.glob(f"{SHARD_FOLDER}/*.parquet")):
+            raise ValueError(f"{self.folder} holds shards but no {_PLAN}; choose another folder")
+        else:
+            self._check_no_others()
+            self.corpus.check_ids()
+            write_atomically(path, json.dumps(self._plan(), indent=1).encode())
+        for name in (SHARD_FOLDER, REJECTS_FOLDER):
+            (self.folder / name).mkdir(exist_ok=True)
+        for folder in (".", SHARD_FOLDER, REJECTS_FOLDER):
+            for left in self.folder.glob(f"{folder}/.*.tmp"):  # of processes that were killed
+                left.unlink(missing_ok=True)
+
+    def check_plan(self) -> None:
+        """Check that the folder holds the plan of this process; all do this before they run, one of them in `prepare`.
+
+        Raises:
+            ValueError: If the codec, the corpus or the options are others here, or there are shards of something else.
+        """
+        plan = json.loads((self.folder / _PLAN).read_text(encoding="utf-8"))
+        check_plan(plan, self._plan(), self.folder)
+        self._check_no_others()
+
+    def _check_no_others(self) -> None:
+        check_no_others(self.folder, {path for number in range(len(self.shards)) for path in self._paths(number)})
+
+    def _plan(self) -> dict[str, Any]:
+        return {
+            "codec": {name.decode(): value.decode() for name, value in self.metadata.items()},
+            "input": {
+                "digest": self.corpus.digest(),
+                "sources": len(self.corpus.sources),
+                "rows": self.corpus.num_rows,
+                "columns": {field.name: str(field.type) for field in self.schema},
+            },
+            "options": asdict(self.options) | self.corpus.options,
+            "shards": len(self.shards),
+        }
+
+    def run(self, process: int = 0, num_processes: int = 1, show_progress: bool = False) -> float:
+        """Make the shards of one process that are not there yet: every `num_processes`-th.
+
+        Returns:
+            Hours of audio for which tokens were made.
+
+        Raises:
+            OSError: If a shard cannot be written.
+        """
+        mine = [number for number in range(process, len(self.shards), num_processes)]
+        missing = [number for number in mine if not self._is_done(number)]
+        rows = sum(self._num_rows(number) for number in mine)
+        todo = sum(self._num_rows(number) for number in missing)
+        hours_before = sum(self._samples(number).sum() for number in set(mine) - set(missing)) / self._samples_per_hour
+        bar = tqdm(
+            total=rows,
+            initial=rows - todo,
+            desc=f"process {process} of {num_processes}" if num_processes > 1 else "tokens",
+            unit="row",
+            disable=not show_progress,
+            mininterval=0.1 if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES,
+        )
+        with bar, _Progress(bar, hours_before) as progress:
+            for number in missing:
+                self._make(number, progress)
+        return progress.seconds / 3600
+
+    def _num_rows(self, number: int) -> int:
+        return self.shards[number].stop - self.shards[number].start
+
+    def _paths(self, number: int) -> tuple[Path, Path]:
+        name = f"{number:05d}-of-{len(self.shards):05d}"
+        return self.folder / SHARD_FOLDER / f"tokens-{name}.parquet", self.folder / REJECTS_FOLDER / f"{name}.jsonl"
+
+    def _samples(self, number: int) -> np.ndarray:
+        """Lengths (rows,) of the recordings of a finished shard."""
+        return pq.read_table(self._paths(number)[0], columns=["num_samples"], use_threads=False)[
+            "num_samples"
+        ].to_numpy()
+
+    @property
+    def _samples_per_hour(self) -> int:
+        return 3600 * self.model.config.sampling_rate
+
+    def _is_done(self, number: int) -> bool:
+        shard, rejects = self._paths(number)
+        try:
+            same_codec = read_metadata(shard)["codec_fingerprint"] == self.metadata[b"codec_fingerprint"].decode()
+            done = pq.read_metadata(shard).num_rows + len(read_rejects(rejects))
+        except (OSError, ValueError):
+            return False
+        return same_codec and done == self._num_rows(number)
+
+    def _make(self, number: int, progress: _Progress) -> None:
+        tables, rejects = [self.schema.empty_table()], []
+        for batch in self.corpus.read(self.shards[number]):
+            tables.append(self._tokenize(batch, rejects, progress))
+        shard, rejects_path = self._paths(number)
+        try:
+            write_rejects(rejects_path, rejects)  # first: the shard says that all is done
+            write_shard(shard, pa.concat_tables(tables).replace_schema_metadata(self.schema.metadata))
+        except OSError as error:
+            raise _explain(error, self.folder) from error
+
+    def _tokenize(self, batch: Batch, rejects: list[Rejected], progress: _Progress) -> pa.Table:
+        """Rows of a shard for the rows of a batch that have usable audio."""
+        kept, codes, lengths = [], [], []
+        rate = self.model.config.sampling_rate
+        for number, (row_id, cell) in enumerate(zip(batch.ids, batch.cells, strict=True)):
+            try:
+                row_codes, num_samples = encode_pieces(self.model, read_recording(cell, rate, self.options))
+            except _Unusable as error:
+                rejects.append(Rejected(row_id, *error.args))
+                progress.add(0.0)
+                continue
+            codes.append(row_codes.astype(np.int32))
+            kept.append(number)
+            lengths.append(num_samples)
+            progress.add(num_samples / rate)
+        offsets = np.cumsum([0, *map(len, codes)], dtype=np.int32)
+        flat = np.concatenate([np.empty(0, np.int32), *codes])
+        columns = {
+            "id": pa.array([batch.ids[number] for number in kept], pa.string()),
+            "codes": pa.ListArray.from_arrays(offsets, flat),
+            "num_samples": pa.array(lengths, pa.int64()),
+        }
+        rows = pa.array(kept, pa.int64())
+        for field in list(self.schema)[len(TOKEN_COLUMNS) :]:
+            has = field.name in batch.columns.column_names
+            values = batch.columns[field.name].take(rows) if has else pa.nulls(len(rows))
+            columns[field.name] = values.cast(field.type)
+        return pa.table(columns, schema=self.schema)
+
+    def finish(self, licence: str, source: str) -> dict[str, Any]:
+        """Check that every row of the corpus is in a shard or rejected, write summary.json and the data card.
+
+        Args:
+            licence: See `write_card`.
+            source: See `write_card`.
+
+        Returns:
+            The summary.
+
+        Raises:
+            ValueError: If shards are missing, or there are others.
+        """
+        self._check_no_others()
+        missing = [number for number in range(len(self.shards)) if not self._is_done(number)]
+        if missing:
+            raise ValueError(f"{len(missing)} of {len(self.shards)} shards are missing; run again")
+        reasons: Counter[str] = Counter()
+        token_rows = tokens = samples = 0
+        for number in range(len(self.shards)):
+            reasons.update(row.reason for row in read_rejects(self._paths(number)[1]))
+            lengths = self._samples(number)
+            token_rows += len(lengths)
+            tokens += int((-(-lengths // self.model.config.hop_length)).sum())
+            samples += int(lengths.sum())
+        summary = {
+            "input_rows": self.corpus.num_rows,
+            "token_rows": token_rows,
+            "rejects": dict(sorted(reasons.items())),
+            "hours": samples / self._samples_per_hour,
+            "tokens": tokens,
+            "shards": len(self.shards),
+            "codec": self._plan()["codec"],
+        }
+        write_atomically(self.folder / "summary.json", json.dumps(summary, indent=1).encode())
+        write_card(self.folder, summary, self.schema, licence, source)
+        return summary
+
+
+def read_recording(cell: Any, target_rate: int, options: CorpusOptions) -> Iterator[np.ndarray]:
+    """Mono samples float32 at `target_rate` Hz of one cell of a corpus, in pieces (N,).
+
+    Raises:
+        _Unusable: With the reason `unreadable`, `empty`, `silent`, `not finite` or `too long`, and the detail; some of
+            it turns out after the last piece only.
+        OSError: If a file cannot be read for a reason that is not the file.
+    """
+    if isinstance(cell, ValueError):
+        raise _Unusable("unreadable", str(cell))
+    cell = {"bytes": cell} if isinstance(cell, bytes) else cell
+    content = cell.get("bytes") if isinstance(cell, dict) else None
+    path = cell if isinstance(cell, str) else cell.get("path") if isinstance(cell, dict) else None
+    if cell is None or content == b"" or (isinstance(cell, dict) and not any(v is not None for v in cell.values())):
+        raise _Unusable("empty", "the row holds no audio")
+    _check_fields(cell)
+    try:
+        if content is None and path and os.path.isfile(path) and not os.path.getsize(path):
+            raise _Unusable("empty", f"{path} has no content")
+        _check_hours(_announced_hours(io.BytesIO(content) if content is not None else path), options)
+        num_samples, peak = 0, 0.0
+        for piece in stream_from_column(cell, target_rate):
+            num_samples += piece.size
+            peak = max(peak, float(np.abs(piece).max()))
+            _check_hours(num_samples / target_rate / 3600, options)
+            yield piece
+    except _Unusable:
+        raise
+    except (ValueError, OSError, RuntimeError) as error:
+        if not isinstance(error, FileNotFoundError):  # URLs in rows are never opened
+            stop_unless_damaged(error, path or "the audio of a row")
+        words = {"is empty": "empty", "NaN or infinite": "not finite"}
+        raise _Unusable(next((r for w, r in words.items() if w in str(error)), "unreadable"), str(error)) from error
+    if peak < _SILENT_PEAK and options.silent == "reject":
+        raise _Unusable("silent", f"the peak is {peak:.2g} of full scale, less than {_SILENT_PEAK:.2g}")
+
+
+def _check_fields(cell: Any) -> None:
+    if not isinstance(cell, dict):
+        return
+    wanted = {"bytes": bytes, "path": str} | ({"sampling_rate": (int, float)} if cell.get("array") is not None else {})
+    for name, kind in wanted.items():
+        value = cell.get(name)
+        if not isinstance(value, kind) and (value is not None or name == "sampling_rate"):
+            raise _Unusable("unreadable", f"the field {name!r} of the audio holds {type(value).__name__}")
+
+
+def _check_hours(hours: float, options: CorpusOptions) -> None:
+    if hours > options.max_hours:
+        raise _Unusable("too long", f"{hours:.4g} h, at most {options.max_hours:.4g} h are taken")
+
+
+def _announced_hours(file: Any) -> float:
+    """Length as the header of a file has it; 0 if it does not."""
+    import soundfile
+
+    try:
+        info = soundfile.info(file)
+    except (soundfile.SoundFileError, TypeError, RuntimeError):  # reading it will tell what is wrong
+        return 0.0
+    return info.frames / info.samplerate / 3600 if info.frames < _UNKNOWN_LENGTH else 0.0
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / ".writable", b"")
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise _explain(error, folder) from error
+
+
+def _explain(error: OSError, folder: Path) -> OSError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        message = f"the disk of {folder} is full; complete shards are kept: free some space and run again"
+    else:
+        message = f"cannot write to {folder}: {error.strerror or error}"
+    return OSError(error.errno, message)

@@ -1,0 +1,1 @@
+"""How good a language model of tokens is."""

@@ -1,0 +1,62 @@
+"""Any codec that is an installed program, for `evaluate_codec.py`: Lyra, Codec2 at another rate, an own one.
+
+    --program 'Codec2 700C=8000 c2enc 700C in.raw bits && c2dec 700C bits out.raw' 'Lyra 3.2=16000 sh /opt/lyra.sh'
+
+where /opt/lyra.sh is
+
+    encoder_main --input_path=in.wav --output_dir=. --bitrate=3200 && mv in.lyra bits.lyra
+    decoder_main --encoded_path=bits.lyra --output_dir=. --bitrate=3200 && mv bits_decoded.wav out.wav
+    mv bits.lyra bits
+
+The command runs in a shell in an empty folder, where it finds in.wav and in.raw, mono, 16 bit, at the rate before it;
+it must leave out.wav or out.raw, and may leave the coded file as `bits`, by whose size its bitrate is known.
+"""
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from ..audio.reading import read_audio
+from .clips import Clip
+from .codecs import Decoded
+
+
+class Program:
+    """A command line that codes and decodes one file.
+
+    Args:
+        name: What the results call it.
+        spec: The rate of in.wav in Hz, a space, and the command.
+    """
+
+    aligned = False
+    bitrate = None
+
+    def __init__(self, name: str, spec: str):
+        rate, _, self._command = spec.partition(" ")
+        if not rate.isdecimal() or not self._command:
+            raise ValueError(f"--program takes NAME=RATE COMMAND, got {spec!r} for {name!r}")
+        self.name, self._rate = name, int(rate)
+
+    def identity(self, clip: Clip) -> str:
+        """What the output depends on besides the clip."""
+        return f"{self._rate} {self._command}"
+
+    def __call__(self, clip: Clip) -> Decoded:
+        with tempfile.TemporaryDirectory() as folder:
+            audio = soxr.resample(clip.audio, clip.sampling_rate, self._rate).clip(-1, 1)
+            soundfile.write(f"{folder}/in.wav", audio, self._rate, "PCM_16")
+            (audio * 32767).astype("<i2").tofile(f"{folder}/in.raw")
+            done = subprocess.run(self._command, shell=True, cwd=folder, capture_output=True, text=True)
+            wav, raw = Path(folder, "out.wav"), Path(folder, "out.raw")
+            if done.returncode or not (wav.exists() or raw.exists()):
+                raise RuntimeError(f"{self.name} left no out.wav (exit code {done.returncode}): {done.stderr.strip()}")
+            if not wav.exists():
+                soundfile.write(wav, np.fromfile(raw, "<i2"), self._rate)
+            bits = Path(folder, "bits")
+            facts = {"file_bits": 8 * bits.stat().st_size} if bits.exists() else {}
+            return Decoded(read_audio(wav, clip.sampling_rate), facts)

@@ -1,0 +1,141 @@
+"""One row for each codec and clip, kept in a file while they are measured, so that a later run goes on from there."""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+
+from . import asr
+from .clips import Clip
+from .codecs import Decoded, Original
+from .metrics import METRICS, align
+
+Row = dict[str, Any]
+Measure = Callable[..., float | dict[str, float]]
+
+
+class Rows:
+    """Rows of a JSON lines file; a row is known by codec, what its output depends on, clip and samples."""
+
+    KEY = ("codec", "identity", "clip", "digest")
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._rows: dict[tuple[str, ...], Row] = {}
+        text = path.read_text() if path.exists() else ""
+        self._torn = text != "" and not text.endswith("\n")
+        for line in text.splitlines():
+            try:
+                self._keep(json.loads(line))
+            except json.JSONDecodeError:  # the line that was being written when a run was interrupted
+                continue
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def _keep(self, row: Row) -> Row:
+        kept = self._rows.setdefault(tuple(row[name] for name in self.KEY), row)
+        kept["facts"] |= row["facts"]
+        kept["scores"] |= row["scores"]
+        return kept
+
+    def get(self, codec: Any, clip: Clip) -> Row:
+        """The row, without any scores if it is new."""
+        key = {"codec": codec.name, "identity": codec.identity(clip), "clip": clip.id, "digest": clip.digest}
+        return self.find(**key) | {"seconds": len(clip.audio) / clip.sampling_rate}
+
+    def find(self, **key: str) -> Row:
+        """The row of a value for each name of `KEY`, without any scores if it is new."""
+        return self._rows.get(tuple(key[name] for name in self.KEY), key | {"facts": {}, "scores": {}})
+
+    def add(self, row: Row) -> Row:
+        """Write a row, or more scores of one, to the file; returns all that is known of it."""
+        with open(self._path, "a") as file:
+            file.write("\n" * self._torn + json.dumps(row) + "\n")
+        self._torn = False
+        return self._keep(row)
+
+
+def audio_file(folder: Path, row: Row) -> Path:
+    """Where the decoded audio of a row is kept for listening."""
+    return folder / (re.sub(r"[^A-Za-z0-9.-]+", "_", f"{row['clip']}-{row['codec']} {row['identity'][:8]}") + ".wav")
+
+
+def flat_scores(row: Row) -> dict[str, float]:
+    """All scores of a row by their names."""
+    return {name: value for scores in row["scores"].values() for name, value in scores.items()}
+
+
+def build_metrics(names: list[str], sampling_rate: int, asr: str | None = None) -> dict[str, Measure]:
+    """Functions of a clip and a reconstruction (N,) by name of the metric.
+
+    Args:
+        names: Of `q2d2_tokenizer.evaluation.metrics.METRICS`.
+        sampling_rate: In Hz.
+        asr: Folder with a model for `asr.Transcriber`, which adds `wer` with the digest of the model.
+    """
+    metrics = {name: _of_clip(METRICS[name].build(sampling_rate)) for name in names}
+    if asr:
+        errors = WordErrors(asr)
+        metrics[f"wer {errors.digest}"] = errors
+    return metrics
+
+
+def _of_clip(measure: Measure) -> Measure:
+    return lambda clip, audio: measure(clip.audio, audio)
+
+
+class WordErrors:
+    """Word errors of an ASR model on what was decoded, and words of the text; NaN for clips without text."""
+
+    def __init__(self, folder: str):
+        self._transcriber = asr.Transcriber(folder)
+        self.digest = self._transcriber.digest
+
+    def __call__(self, clip: Clip, audio: np.ndarray) -> dict[str, float]:
+        if not clip.text:
+            return {"word_errors": math.nan, "words": math.nan}
+        heard = self._transcriber.transcribe(soxr.resample(audio, clip.sampling_rate, asr.SAMPLING_RATE))
+        errors, words = asr.word_errors(clip.text, heard)
+        return {"word_errors": float(errors), "words": float(words)}
+
+
+def needs_reference(metric: str) -> bool:
+    """Whether a metric compares with the recording."""
+    return metric in METRICS and METRICS[metric].needs_reference
+
+
+def _scores(name: str, measure: Measure, clip: Clip, decoded: Decoded) -> dict[str, float]:
+    value = measure(clip, decoded.audio)
+    return value if isinstance(value, dict) else {name: value}
+
+
+def measure_clip(codec: Any, clip: Clip, metrics: dict[str, Measure], rows: Rows, audio: Path | None) -> Row:
+    """The row of a codec and a clip; computes what the file does not hold yet.
+
+    Args:
+        codec: One of `codecs`.
+        clip: The recording.
+        metrics: As `build_metrics` makes them.
+        rows: What was measured before.
+        audio: Folder for the decoded audio, or None if nobody will listen to this clip.
+    """
+    row = rows.get(codec, clip)
+    names = [m for m in metrics if not (isinstance(codec, Original) and needs_reference(m))]
+    wanted = [name for name in names if name not in row["scores"]]
+    wav = audio and audio_file(audio, row)
+    if not wanted and row["scores"] and (wav is None or wav.exists()):
+        return row
+    decoded = codec(clip)
+    if not codec.aligned:
+        decoded.audio = align(clip.audio, decoded.audio, clip.sampling_rate // 10)
+    if wav:
+        soundfile.write(wav, decoded.audio, clip.sampling_rate)
+    scores = {name: _scores(name, metrics[name], clip, decoded) for name in wanted}
+    return rows.add(row | {"facts": decoded.facts, "scores": scores})

@@ -1,0 +1,90 @@
+"""Files of any length: the tokens and samples of the whole, in pieces of bounded size."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from recordings import FORMATS, file_bytes
+
+from q2d2_tokenizer import Q2D2Config, Q2D2Model
+from q2d2_tokenizer.audio import reading as audio
+from q2d2_tokenizer.audio import recordings
+from q2d2_tokenizer.audio.reading import read_audio, stream_audio, stream_from_column, to_mono
+from q2d2_tokenizer.audio.recordings import decode_in_pieces, decode_to_file, encode_file, encode_pieces
+
+RATE = 24000
+
+
+@pytest.fixture
+def small_blocks(monkeypatch) -> None:
+    monkeypatch.setattr(audio, "_BLOCK_SAMPLES", 3000)
+    monkeypatch.setattr(recordings, "_TOKENS_PER_PIECE", 16)
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 24000, 44100, 48000])
+@pytest.mark.parametrize("num_samples", [1, 2999, 3000, 50_001])
+def test_pieces_are_the_samples_of_the_whole(rate: int, num_samples: int, small_blocks, speech_like, tmp_path):
+    stereo = np.stack([speech_like(num_samples, seed, rate) for seed in (1, 2)], axis=1)
+    path = tmp_path / "a.wav"
+    path.write_bytes(file_bytes(stereo, rate, "WAV", "FLOAT"))
+    expected = to_mono(stereo.mean(axis=1), rate, RATE)  # resampled at once
+    for source in (path, path.read_bytes()):
+        pieces = list(stream_audio(source, RATE))
+        np.testing.assert_array_equal(np.concatenate(pieces), expected)
+        assert len(pieces) >= min(num_samples, 6000) // 3000 and max(map(len, pieces)) < 4 * 3000 * max(1, RATE / rate)
+    np.testing.assert_array_equal(read_audio(path, RATE), expected)
+
+
+@pytest.mark.parametrize(("suffix", "file_format", "subtype"), FORMATS)
+def test_damage_is_found_in_pieces(suffix, file_format, subtype, small_blocks, speech_like, tmp_path):
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(file_bytes(speech_like(30000), RATE, file_format, subtype)[:-40])
+    with pytest.raises(ValueError, match=r"damaged or cut off|cannot read"):
+        list(stream_audio(path, RATE))
+
+
+def test_long_file_is_encoded_and_decoded_in_pieces(tiny_model, small_blocks, speech_like, tmp_path, monkeypatch):
+    content = file_bytes(speech_like(8000 * 6, 0, 8000), 8000, "FLAC", "PCM_16")
+    whole = tiny_model(torch.from_numpy(read_audio(content, RATE)).view(1, 1, -1))
+    sizes = {"encode": [], "decode": []}
+    for name, seen in sizes.items():
+        original = getattr(tiny_model, name)
+        monkeypatch.setattr(
+            tiny_model, name, lambda x, f=original, seen=seen, **kwargs: seen.append(x.numel()) or f(x, **kwargs)
+        )
+    codes, num_samples = encode_file(tiny_model, content)
+    assert num_samples == 6 * RATE
+    assert np.array_equal(codes, whole.audio_codes.flatten())
+    decode_to_file(tiny_model, codes, num_samples, tmp_path / "a.wav")
+    decoded, rate = soundfile.read(tmp_path / "a.wav", dtype="float32")
+    assert rate == RATE and decoded.shape == (num_samples,)
+    np.testing.assert_allclose(decoded, whole.audio_values.flatten().clamp(-1, 1), atol=2**-15)
+    assert len(sizes["encode"]) >= 16 and max(sizes["encode"]) < 20_000
+    assert len(sizes["decode"]) >= 28 and max(sizes["decode"]) == 16
+
+
+def test_short_recording_is_encoded_at_once(tiny_model, speech_like, monkeypatch):
+    calls = []
+    encode = tiny_model.encode
+    monkeypatch.setattr(tiny_model, "encode", lambda *args, **kwargs: calls.append(kwargs) or encode(*args, **kwargs))
+    encode_pieces(tiny_model, stream_from_column(speech_like(5000), RATE, RATE))
+    assert calls == [{"cache": None, "use_streaming": False}]
+
+
+def test_model_that_sees_everything_gets_everything(speech_like):
+    kwargs = {"encoder": "seanet", "encoder_kwargs": {"num_filters": 2, "lstm_layers": 1}, "hidden_size": 8}
+    decoder = {"dim": 8, "depth": 1, "attention": True}
+    model = Q2D2Model(Q2D2Config(downsampling_ratios=[20, 16], decoder_kwargs=decoder, **kwargs)).eval()
+    samples = speech_like(9000)
+    codes, num_samples = encode_pieces(model, np.array_split(samples, 4))
+    expected = model(torch.from_numpy(samples).view(1, 1, -1))
+    assert num_samples == 9000 and np.array_equal(codes, expected.audio_codes.flatten())
+    (decoded,) = decode_in_pieces(model, codes, num_samples)
+    assert np.array_equal(decoded, expected.audio_values.flatten())
+
+
+def test_nothing_is_written_if_tokens_do_not_fit(tiny_model, tmp_path):
+    for codes, num_samples in ([10**6], 320), ([1, 2], 320):
+        with pytest.raises(ValueError, match=r"within 0 and|takes 1 tokens"):
+            decode_to_file(tiny_model, np.array(codes), num_samples, tmp_path / "a.wav")
+    assert not list(tmp_path.iterdir())

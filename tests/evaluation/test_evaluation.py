@@ -1,0 +1,310 @@
+"""`evaluate_codec.py` on a tiny codec and two recordings: files, resuming, peers, and messages."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from q2d2_tokenizer.commands import evaluate_codec, evaluate_domains, make_results
+from q2d2_tokenizer.evaluation import arguments as eval_arguments
+from q2d2_tokenizer.evaluation import clips as eval_clips
+from q2d2_tokenizer.evaluation import codecs as eval_codecs
+from q2d2_tokenizer.evaluation import memory as eval_memory
+from q2d2_tokenizer.evaluation import programs as eval_programs
+from q2d2_tokenizer.evaluation import report as eval_report
+from q2d2_tokenizer.evaluation import rows as eval_rows
+from q2d2_tokenizer.evaluation import summary as eval_summary
+from q2d2_tokenizer.evaluation import transformers_codecs as eval_transformers
+
+RATE = 24000
+METRICS = ["log_mel", "si_sdr"]
+
+
+@pytest.fixture
+def setting(tmp_path, tiny_model, speech_like, monkeypatch):
+    """Arguments that measure a tiny codec on two recordings."""
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(evaluate_codec, "measure_memory", lambda *args, **kwargs: None)
+    tiny_model.save_pretrained(tmp_path / "checkpoint")
+    (tmp_path / "data").mkdir()
+    for i in range(2):
+        soundfile.write(tmp_path / "data" / f"clip{i}.wav", speech_like(RATE // 2, seed=i), RATE)
+    arguments = ["--checkpoint", str(tmp_path / "checkpoint"), "--data", str(tmp_path / "data"), "--no-peers"]
+    return [*arguments, "--cache", str(tmp_path / "cache"), "--output", str(tmp_path / "out"), "--metrics", *METRICS]
+
+
+def read(folder: Path) -> tuple[dict, list[str]]:
+    """The result and the lines of the rows."""
+    lines = (folder / "details" / "rows.jsonl").read_text().splitlines()
+    return json.loads((folder / "evaluation.json").read_text()), lines
+
+
+def test_all_files_are_written_and_agree(setting, tmp_path, tiny_model):
+    evaluate_codec.main([*setting, "--listen", "1"])
+    result, lines = read(tmp_path / "out")
+    (name,) = result["summary"]
+    assert [row["clip"] for row in result["clips"][name]] == ["clip0", "clip1"] and len(lines) == 2
+    mean = np.mean([row["log_mel"] for row in result["clips"][name]])
+    assert result["summary"][name]["log_mel"] == {
+        "n": 2,
+        "mean": pytest.approx(mean),
+        "interval": pytest.approx(
+            1.96 * np.std([row["log_mel"] for row in result["clips"][name]], ddof=1) / math.sqrt(2)
+        ),
+    }
+    config, ours = tiny_model.config, result["ours"]
+    assert ours["usage"]["size"] == config.codebook_size
+    assert [grid["size"] for grid in ours["usage_per_grid"]] == config.points_per_group
+    assert result["codecs"][name]["nominal_bps"] == pytest.approx(config.bitrate)
+    entropy_bps = ours["usage"]["entropy_bits"] * config.frame_rate
+    assert result["codecs"][name]["entropy_bps"] == pytest.approx(entropy_bps) and entropy_bps <= config.bitrate
+    page = (tmp_path / "out" / "details" / "index.html").read_text()
+    (wav,) = (tmp_path / "out" / "details" / "audio").iterdir()
+    assert page.count("<audio") == 1 and f"audio/{wav.name}" in page
+    assert f"| {name} | 2 |" in (tmp_path / "out" / "evaluation.md").read_text()
+    assert (tmp_path / "out" / "evaluation.png").stat().st_size > 1000
+
+
+def test_an_interrupted_evaluation_goes_on(setting, tmp_path, monkeypatch):
+    evaluate_codec.main(setting)
+    whole, lines = read(tmp_path / "out")
+    rows = tmp_path / "out" / "details" / "rows.jsonl"
+    rows.write_text(lines[0] + "\n" + lines[1][:50])  # as if stopped while writing
+    decoded = []
+    call = eval_codecs.OurCodec.__call__
+    monkeypatch.setattr(
+        eval_codecs.OurCodec, "__call__", lambda self, clip: decoded.append(clip.id) or call(self, clip)
+    )
+    evaluate_codec.main([*setting, "--listen", "0"])
+    assert decoded == ["clip1"]
+    assert read(tmp_path / "out")[0]["summary"] == whole["summary"]
+    evaluate_codec.main([*setting, "--listen", "0"])
+    assert decoded == ["clip1"]
+    evaluate_codec.main([*setting, "--listen", "0", "--restart"])
+    assert decoded == ["clip1", "clip0", "clip1"]
+
+
+def test_metrics_can_be_added_later(setting, tmp_path):
+    evaluate_codec.main([*setting[:-1]])
+    evaluate_codec.main(setting)
+    result, lines = read(tmp_path / "out")
+    assert len(lines) == 4
+    assert list(next(iter(result["summary"].values()))) == METRICS
+
+
+def test_a_folder_of_equal_audio_scores_best(setting, tmp_path):
+    evaluate_codec.main([*setting, "--write-clips", str(tmp_path / "peer")])
+    assert not (tmp_path / "out").exists()
+    for path in (tmp_path / "peer").iterdir():  # a delay that has to be found
+        audio = soundfile.read(path)[0]
+        soundfile.write(path, np.concatenate([np.zeros(500), audio]), RATE)
+    evaluate_codec.main([*setting, "--decoded", f"same={tmp_path / 'peer'}"])
+    result = read(tmp_path / "out")[0]
+    assert result["summary"]["same"]["log_mel"]["mean"] < 1e-3
+    assert result["summary"]["same"]["si_sdr"]["mean"] > 60
+
+
+def tiny_encodec() -> tuple:
+    """Model with random weights, feature extractor, setting of its call, and bit/s."""
+    from transformers import EncodecConfig, EncodecFeatureExtractor, EncodecModel
+
+    sizes = {"num_filters": 4, "hidden_size": 8, "codebook_dim": 8, "codebook_size": 16, "num_lstm_layers": 1}
+    return EncodecModel(EncodecConfig(**sizes)), EncodecFeatureExtractor(), "bandwidth=1.5", 75 * 5 * 4
+
+
+def tiny_dac() -> tuple:
+    """See `tiny_encodec`."""
+    from transformers import DacConfig, DacFeatureExtractor, DacModel
+
+    config = DacConfig(encoder_hidden_size=8, decoder_hidden_size=32, codebook_size=16)
+    extractor = DacFeatureExtractor(sampling_rate=16000, hop_length=int(config.hop_length))
+    return DacModel(config), extractor, "n_quantizers=2", 16000 / config.hop_length * 2 * 4
+
+
+def tiny_mimi() -> tuple:
+    """See `tiny_encodec`."""
+    from transformers import EncodecFeatureExtractor, MimiConfig, MimiModel
+
+    sizes = {"num_filters": 4, "hidden_size": 16, "codebook_dim": 8, "codebook_size": 16, "vector_quantization": 8}
+    sizes = sizes | {
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "intermediate_size": 16,
+    }
+    config = MimiConfig(**sizes, head_dim=8, vector_quantization_hidden_dimension=8, upsample_groups=16)
+    return MimiModel(config), EncodecFeatureExtractor(), "num_quantizers=2", 12.5 * 2 * 4
+
+
+@pytest.mark.parametrize("make", [tiny_encodec, tiny_dac, tiny_mimi])
+def test_codecs_of_transformers_run(make, tmp_path, speech_like):
+    model, extractor, setting, bps = make()
+    for part in (model, extractor):
+        part.save_pretrained(tmp_path)
+    clip = eval_clips.Clip("clip", speech_like(2 * RATE), RATE)
+    decoded = eval_transformers.TransformersCodec("peer", f"{tmp_path},{setting}")(clip)
+    assert abs(len(decoded.audio) - len(clip.audio)) < RATE // 10
+    row = {"seconds": 2.0, "facts": decoded.facts}
+    assert eval_summary.describe_codec([row], None)["nominal_bps"] == pytest.approx(bps, rel=0.05)
+    with pytest.raises(ValueError, match="takes no \\['no_such_setting'\\]"):
+        eval_transformers.TransformersCodec("peer", f"{tmp_path},no_such_setting=1")
+
+
+def test_a_folder_must_hold_every_clip(setting, tmp_path):
+    (tmp_path / "peer").mkdir()
+    with pytest.raises(ValueError, match="none for 2, such as clip0.wav"):
+        evaluate_codec.main([*setting, "--decoded", f"empty={tmp_path / 'peer'}"])
+
+
+@pytest.mark.parametrize("peer", [eval_codecs.Opus, eval_codecs.Codec2])
+def test_installed_peers_decode(peer, speech_like):
+    if peer not in map(type, eval_codecs.installed_peers()):
+        pytest.skip(f"{peer.programs} are not installed")
+    clip = eval_clips.Clip("clip", speech_like(2 * RATE), RATE)
+    decoded = peer()(clip)
+    assert abs(len(decoded.audio) - len(clip.audio)) < RATE // 10
+    assert decoded.facts["file_bits"] > peer.bitrate
+
+
+def test_a_missing_package_is_named(setting, monkeypatch, capsys):
+    metric = eval_arguments.METRICS["log_mel"]
+    broken = type(metric)(metric.build, ("no_such_module",), "the-package")
+    monkeypatch.setitem(eval_arguments.METRICS, "log_mel", broken)
+    with pytest.raises(SystemExit):
+        evaluate_codec.main(setting)
+    assert "log_mel needs no_such_module" in (error := capsys.readouterr().err) and "pip install the-package" in error
+
+
+def test_no_clips_at_all_are_refused(setting, capsys):
+    with pytest.raises(SystemExit):
+        evaluate_codec.main([*setting, "--clips", "0"])
+    assert "must be a whole number from 1 on, got 0" in capsys.readouterr().err
+
+
+def test_clip_ids_are_different_and_follow_the_data(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        soundfile.write(tmp_path / folder / "x.wav", np.zeros(10), RATE)
+    pq.write_table(pa.table({"id": ["p/1", "p-1", "p2", "x-2"], "audio": [b""] * 4}), tmp_path / "named.parquet")
+    pq.write_table(pa.table({"audio": [b"", b""]}), tmp_path / "plain.parquet")
+    plain = ["plain-00000", "plain-00001"]
+    assert eval_clips.clip_ids([str(tmp_path)]) == ["x", "x-3", "p-1", "p-1-2", "p2", "x-2", *plain]
+
+
+def test_rows_of_other_samples_or_checkpoints_are_not_used(tmp_path):
+    rows = eval_rows.Rows(tmp_path / "rows.jsonl")
+    original = eval_codecs.Original()
+    clip = eval_clips.Clip("clip", np.zeros(10, np.float32), RATE)
+    rows.add(rows.get(original, clip) | {"scores": {"a": 1.0}})
+    assert rows.get(original, clip)["scores"] == {"a": 1.0}
+    assert rows.get(original, eval_clips.Clip("clip", np.ones(10, np.float32), RATE))["scores"] == {}
+    original.name = "other"
+    assert rows.get(original, clip)["scores"] == {}
+
+
+def test_speed_and_bitrate_from_rows():
+    rows = [{"seconds": 2.0, "facts": {"encode_seconds": 0.5, "file_bits": 100}} for _ in range(3)]
+    assert eval_summary.describe_codec(rows, None) == {"file_bps": 50.0, "encode_speed": 4.0}
+
+
+def test_json_has_no_nan():
+    assert eval_summary.without_nan({"a": [math.nan, 1.0], "b": math.inf}) == {"a": [None, 1.0], "b": None}
+
+
+def test_cells_say_what_was_left_out():
+    score = {"n": 2, "mean": 1.0, "interval": 0.5}
+    cells = [eval_report.format_score(s, n) for s, n in ((score, 2), (score, 3), (None, 2), (score | {"n": 0}, 2))]
+    assert cells == ["1.000 ± 0.500", "1.000 ± 0.500 (n=2)", "–", "–"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_is_measured(tmp_path, tiny_model, capsys):
+    tiny_model.save_pretrained(tmp_path)
+    eval_memory.main(["--checkpoint", str(tmp_path), "--seconds", "1"])
+    memory = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert memory["audio_seconds"] == 1 and memory["process_mb"] > memory["peak_mb"] >= 0
+
+
+class Echo:
+    """An ASR model that hears one sentence, which is the name of its folder."""
+
+    def __init__(self, folder):
+        self.heard = self.digest = folder
+
+    def transcribe(self, samples):
+        return self.heard
+
+
+def test_word_errors_count_where_an_english_text_is_known(setting, tmp_path, monkeypatch):
+    monkeypatch.setattr(eval_rows.asr, "Transcriber", Echo)
+    (tmp_path / "data" / "clip0.txt").write_text("The cat sat down.")
+    for heard, mean in (("the cat sat", 0.25), ("the cat", 0.5)):  # another model hears again
+        evaluate_codec.main([*setting, "--asr", heard])
+        result = read(tmp_path / "out")[0]
+        for codec in ("Original", next(iter(result["summary"]))):
+            assert result["summary"][codec]["wer"] == {"n": 1, "mean": mean, "interval": None}
+    assert "wer ↓" in (tmp_path / "out" / "evaluation.md").read_text()
+
+
+def test_texts_follow_the_data(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {"audio": [b"", b""], "text": ["yes", "ja"], "language": ["en", "nl"]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"audio": [b""], "text": ["yes"]}), tmp_path / "b.parquet")
+    pq.write_table(pa.table({"audio": [b""]}), tmp_path / "c.parquet")
+    assert eval_clips.clip_texts([str(tmp_path)]) == ["yes", "", "yes", ""]
+
+
+def test_any_program_is_a_codec(speech_like):
+    clip = eval_clips.Clip("clip", speech_like(RATE), RATE)
+    copy = eval_programs.Program("copy", "16000 cp in.wav out.wav && head -c 50 in.raw > bits")
+    decoded = copy(clip)
+    assert len(decoded.audio) == RATE and decoded.facts == {"file_bits": 400}
+    raw = eval_programs.Program("raw", "24000 cp in.raw out.raw")(clip)
+    assert np.abs(raw.audio - clip.audio).max() < 1e-3 and raw.facts == {}
+    with pytest.raises(RuntimeError, match="broken left no out.wav .exit code 3.: oh"):
+        eval_programs.Program("broken", "24000 echo oh >&2; exit 3")(clip)
+    with pytest.raises(ValueError, match="NAME=RATE COMMAND"):
+        eval_programs.Program("none", "cp in.wav out.wav")
+
+
+def test_noise_is_mixed_at_its_ratio(speech_like):
+    speech, noise = speech_like(RATE), np.random.default_rng(0).standard_normal(1000).astype(np.float32)
+    for snr_db in (20.0, 0.0):
+        mixed = evaluate_domains.mix(speech, noise, snr_db)
+        gain = (mixed @ speech) / (speech @ speech)  # peaks may have been lowered
+        added = mixed / gain - speech
+        assert 10 * np.log10((speech**2).sum() / (added**2).sum()) == pytest.approx(snr_db, abs=0.5)
+        assert np.abs(mixed).max() < 1
+
+
+def test_domains_are_measured_and_make_a_page(setting, tmp_path, monkeypatch):
+    (tmp_path / "speech").mkdir()
+    for name, source in (("a", "clip0"), ("b", "clip1")):
+        (tmp_path / "data" / f"{source}.wav").rename(tmp_path / "speech" / f"{name}.wav")
+    domains = {evaluate_domains.NOISY: "a.wav", evaluate_domains.NOISE: "{b,x}.wav", "absent": "c*.wav"}
+    monkeypatch.setattr(evaluate_domains, "DOMAINS", domains)
+    own = ["--speech", str(tmp_path / "speech"), "--output", str(tmp_path / "out"), "--snr", "10"]
+    further = ["--checkpoint", setting[1], "--no-peers", "--metrics", "log_mel"]
+    evaluate_domains.main([*own, "--cache", str(tmp_path / "cache"), "--", *further])
+    table = (tmp_path / "out" / "domains.md").read_text()
+    assert all(name in table for name in (evaluate_domains.NOISY, evaluate_domains.NOISE, "noisy, 10 dB"))
+    assert (tmp_path / "out" / "domains.png").stat().st_size > 1000
+    decoded = sorted(path.name for path in (tmp_path / "cache").glob("*.i16"))
+    evaluate_domains.main([*own, "--cache", str(tmp_path / "cache"), "--", *further])
+    assert sorted(path.name for path in (tmp_path / "cache").glob("*.i16")) == decoded  # once for all runs
+    folders = sorted(str(path) for path in (tmp_path / "out").iterdir())
+    make_results.main([*folders, "--output", str(tmp_path / "RESULTS.md")])
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert page.count("\n## ") == 3 and "## noisy, 10 dB" in page and "log_mel ↓" in page
+
+
+def test_results_name_no_machine(setting, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    evaluate_codec.main(setting)
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["ours"]["checkpoint"] == "checkpoint"

@@ -1,0 +1,160 @@
+"""Text normalisation, numbers, and the text tokenizer with its script."""
+
+import runpy
+import string
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from lm.numbers import cardinal, ordinal, year
+from lm.pronunciations import Pronunciations
+from lm.text import ALPHABET, TextTokenizer, normalize_text, split_text, train_text_tokenizer
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "train_text_tokenizer.py"
+SENTENCES = [
+    "The print could have been placed on the carton at any time within this period.",
+    "It was the best of times, it was the worst of times!",
+    "How are you, my friend? I am well.",
+] * 5
+DICTIONARY = """# words
+the DH AH0
+the(2) DH IY0
+worst W ER1 S T  # an adjective
+it's IH1 T S
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Hello, WORLD!", "hello, world!"),
+        ("Café naïve Straße Æsop", "cafe naive strasse aesop"),
+        ("Dr. & Mrs. O’Brien etc.", "doctor and missus o'brien et cetera"),
+        ("the U.S. and the F.B.I. agents, e.g. No. 5", "the u s and the f b i agents, for example number five"),
+        ("No. Five", "no. five"),
+        ("'tis \"quoted\" (dogs') it's", "tis quoted dogs it's"),
+        ("well-known -- or not — yes; so: go", "well known, or not, yes, so, go"),
+        ("wait...  what?!", "wait. what?"),
+        ("🙂 你好", ""),
+        ("hi 🙂 there", "hi there"),
+        ("", ""),
+        ("in 1963, the 1960s and 1905", "in nineteen sixty three, the nineteen sixties and nineteen oh five"),
+        ("1,963 and 2005", "one thousand nine hundred sixty three and two thousand five"),
+        ("\U0001d407\U0001d41e\U0001d425\U0001d425\U0001d428", "hello"),  # mathematical bold
+        ("$1000000000000000.5", f"one{' zero' * 15} point five dollars"),
+        ("$3.50, $1 and £2.5 million", "three dollars and fifty cents, one dollar and two point five million pounds"),
+        ("at 10:30, 10:05 and 9:00", "at ten thirty, ten oh five and nine o'clock"),
+        ("the 21st of 30th", "the twenty first of thirtieth"),
+        ("-5 and 3.14 at 20%", "minus five and three point one four at twenty percent"),
+        ("007 mp3 3½", "zero zero seven mp three three one half"),
+        ("twenty-one/22", "twenty one twenty two"),
+    ],
+)
+def test_normalisation(text, expected):
+    assert normalize_text(text) == expected
+
+
+def test_any_text_ends_in_the_alphabet():
+    rng = np.random.default_rng(0)
+    letters = string.printable + "ÄßΩж你½²٣🙂–’“№\u0301\x00"
+    for _ in range(300):
+        text = "".join(rng.choice(list(letters), 60))
+        assert set(normalize_text(text)) <= set(ALPHABET)
+    assert set(normalize_text("9" * 5000)) <= set(ALPHABET)
+
+
+def test_a_saved_tokenizer_leaves_nothing_of_the_one_before(tmp_path):
+    texts = ["it was the best of times", "it was the worst of times"]
+    for pronunciations in (Pronunciations("times T AY1 M Z"), None):
+        tokenizer = train_text_tokenizer(texts * 5, 40, pronunciations)
+        tokenizer.save(tmp_path)
+        assert TextTokenizer.load(tmp_path).fingerprint == tokenizer.fingerprint
+
+
+def test_numbers():
+    assert cardinal(0) == "zero"
+    assert cardinal(1_002_315) == "one million two thousand three hundred fifteen"
+    assert [ordinal(n) for n in (1, 12, 40, 103)] == ["first", "twelfth", "fortieth", "one hundred third"]
+    assert [year(n) for n in (1900, 2000, 2010)] == ["nineteen hundred", "two thousand", "twenty ten"]
+    with pytest.raises(ValueError, match="within 0"):
+        cardinal(10**15)
+
+
+def test_every_letter_is_known_and_normal_text_comes_back():
+    tokenizer = train_text_tokenizer(SENTENCES, 60)
+    pieces = tokenizer.encode("Jazz, quiz & xylophone's 7?")
+    assert pieces.dtype == np.int64 and 0 < pieces.min() and pieces.max() < tokenizer.size  # 0 is unknown
+    assert tokenizer.decode(pieces) == "jazz, quiz and xylophone's seven?"
+    for letter in ALPHABET.replace(" ", "").replace("'", ""):
+        assert 0 not in tokenizer.encode(f"a{letter}")
+    assert tokenizer.encode("🙂").size == 0
+
+
+def test_bad_training_data_and_files():
+    with pytest.raises(ValueError, match="no text to train on"):
+        train_text_tokenizer(["", "🙂"], 60)
+    with pytest.raises(ValueError, match="size must be at least"):
+        train_text_tokenizer(SENTENCES, 5)
+    with pytest.raises(ValueError, match="not a sentencepiece model"):
+        TextTokenizer(b"nonsense")
+
+
+def test_script_writes_the_same_model_every_time(tmp_path, capsys):
+    main = runpy.run_path(str(SCRIPT))["main"]
+    pyarrow.parquet.write_table(pyarrow.table({"text": [*SENTENCES, "", None]}), tmp_path / "a.parquet")
+    (tmp_path / "dictionary").write_text(DICTIONARY)
+    options = ["--data", str(tmp_path), "--size", "60", "--pronunciations", str(tmp_path / "dictionary")]
+    for name in ("one", "two"):
+        main([*options, "--output", str(tmp_path / "out" / name)])
+    one, two = (TextTokenizer.load(tmp_path / "out" / name) for name in ("one", "two"))
+    assert one.fingerprint == two.fingerprint and one.fingerprint in capsys.readouterr().out
+    one.save(tmp_path)
+    again = TextTokenizer.load(tmp_path)
+    assert again.fingerprint == one.fingerprint != TextTokenizer.load(tmp_path / "text.model").fingerprint
+    assert again.encode("the worst dog").tolist() == one.encode("the worst dog").tolist()
+
+
+def test_known_words_are_read_as_phones_and_others_in_letters():
+    pronunciations = Pronunciations(DICTIONARY)
+    assert pronunciations.phones == ["AH0", "DH", "ER1", "IH1", "S", "T", "W"] and len(pronunciations) == 3
+    tokenizer = train_text_tokenizer(SENTENCES, 60, pronunciations)
+    pieces = tokenizer.encode("The worst dog, isn't it's?")
+    assert tokenizer.decode(pieces) == "/DH AH0/ /W ER1 S T/ dog, isn't /IH1 T S/?"
+    assert 0 not in tokenizer.encode("the worst zebra's quiz.")  # nothing is unknown
+    text = "the worst " * 200
+    spelled = tokenizer.decode(tokenizer.encode(text, 0.3, np.random.default_rng(0)))
+    assert 80 < spelled.count("the") + spelled.count("worst") < 160
+
+
+@pytest.mark.parametrize("content", ["", "# nothing", "hello"])
+def test_dictionaries_that_hold_nothing_are_refused(content):
+    with pytest.raises(ValueError, match="no word|no phones"):
+        Pronunciations(content)
+    with pytest.raises(ValueError, match="size must be at least 40"):
+        train_text_tokenizer(SENTENCES, 39, Pronunciations(DICTIONARY))
+
+
+def test_long_texts_are_split_at_sentences_then_commas_then_words():
+    text = "Dr. Jones came. He saw 3.5 dogs! Then, as far as I know, he went home; it was late."
+    assert split_text(text, 200) == [normalize_text(text)]
+    assert split_text(text, 60) == [
+        "doctor jones came. he saw three point five dogs!",
+        "then, as far as i know, he went home, it was late.",
+    ]
+    assert split_text(text, 30)[2:] == ["then, as far as i know,", "he went home, it was late."]
+    assert split_text(text, 8)[:4] == ["doctor", "jones", "came.", "he saw"]
+    assert split_text("a" * 10, 4) == ["aaaa", "aaaa", "aa"]
+    assert split_text("🙂", 10) == split_text("", 10) == []
+
+
+def test_parts_of_a_text_lose_nothing_and_are_short():
+    text = " ".join(SENTENCES * 20)  # about 5,000 characters and more
+    for longest in (5, 17, 100, 300):
+        parts = split_text(text, longest)
+        assert max(map(len, parts)) <= longest
+        assert "".join(parts).replace(" ", "") == normalize_text(text).replace(" ", "")
+        assert [normalize_text(part) for part in parts if part[0].isalpha()] == [p for p in parts if p[0].isalpha()]
+    assert len(split_text(text, 300)) < len(text) / 150

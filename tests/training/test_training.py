@@ -1,0 +1,409 @@
+"""Losses, discriminators and the trainer: what moves, what is learned, and that resuming changes nothing."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from accelerate.launchers import debug_launcher
+from accelerate.state import AcceleratorState
+from torch import nn
+from transformers import AutoFeatureExtractor
+
+from q2d2_tokenizer import Q2D2Model
+from q2d2_tokenizer.commands import train_codec
+from q2d2_tokenizer.training.augmentation import Augmentation, _shift_formants
+from q2d2_tokenizer.training.codec import CodecTrainer, TrainConfig
+from q2d2_tokenizer.training.data import AudioCache, expand_sources
+from q2d2_tokenizer.training.discriminators import DISCRIMINATORS, Discriminators
+from q2d2_tokenizer.training.gan import (
+    Autoencoder,
+    discriminator_loss,
+    discriminator_step,
+    feature_loss,
+    generator_step,
+    spectral_step,
+)
+from q2d2_tokenizer.training.losses import MelLoss
+from q2d2_tokenizer.training.loudness import LoudnessLoss
+from q2d2_tokenizer.training.start import make_codec
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+RATE = 24000
+SMALL = {"band": {"sizes": [512], "dim": 8}, "period": {"sizes": [3], "channels": [4, 8]}}
+LIGHT = {
+    "band": {"dim": 8},
+    "period": {"channels": [8, 16]},
+    "resolution": {"channels": 4},
+    "multiband": {"channels": 4},
+    "projected": {"sizes": ["tiny"], "dim": 16},
+}
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory) -> Path:
+    """A folder of three recordings: tones of changing pitch at other rates than the codec's."""
+    folder = tmp_path_factory.mktemp("recordings")
+    rng = np.random.default_rng(0)
+    for number, rate in enumerate((16000, 24000, 44100)):
+        time = np.arange(2 * rate) / rate
+        tone = 0.3 * np.sin(2 * np.pi * (150 + 50 * number) * time * (1 + 0.1 * np.sin(5 * time)))
+        soundfile.write(folder / f"{number}.wav", tone + 0.01 * rng.standard_normal(len(time)), rate)
+    return folder
+
+
+@pytest.fixture
+def settings(recordings, tiny_config, tmp_path) -> dict:
+    """Arguments of a run of a few steps with all discriminators."""
+    tiny_config.to_json_file(tmp_path / "codec.json")
+    return {
+        "data": [str(recordings)],
+        "validation_data": [str(recordings / "0.wav")],
+        "codec": str(tmp_path / "codec.json"),
+        "cache": str(tmp_path / "cache"),
+        "batch_size": 2,
+        "segment_frames": 16,
+        "steps": 6,
+        "adversarial_start": 2,
+        "warmup_steps": 2,
+        "decay_steps": 2,
+        "discriminator_kwargs": json.dumps(SMALL),
+        "save_every": 3,
+        "log_every": 1,
+        "validate_every": 6,
+    }
+
+
+def one(name: str) -> Discriminators:
+    """A small discriminator of that name."""
+    return Discriminators([name], {name: {"sizes": [min(DISCRIMINATORS[name].sizes)], **LIGHT[name]}})
+
+
+@pytest.mark.parametrize("name", DISCRIMINATORS)
+def test_discriminator_learns_to_tell_noise_from_tones(name):
+    torch.manual_seed(0)
+    discriminator = one(name)
+    time = torch.arange(2048) / RATE
+    tones = 0.3 * torch.sin(2 * torch.pi * torch.tensor([200.0, 310.0, 450.0, 600.0])[:, None, None] * time)
+    noise = 0.2 * torch.randn(4, 1, 2048)
+    optimizer = torch.optim.Adam(discriminator.parameters(), 1e-2)
+    seen = discriminator.prepare(tones), discriminator.prepare(noise)
+    before = discriminator_step(discriminator, *seen).item()
+    for _ in range(40):
+        loss = discriminator_step(discriminator, *seen)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.5 * before
+
+
+@pytest.mark.parametrize("name", DISCRIMINATORS)
+def test_discriminator_judges_each_segment_alone_and_has_finite_gradients_for_silence(name):
+    discriminator = one(name)
+    audio = 0.1 * torch.randn(2, 1, 3000, requires_grad=True)
+    together, alone = (discriminator(discriminator.prepare(part))[0] for part in (audio, audio[:1]))
+    for layer, single in zip(together, alone, strict=True):
+        assert torch.allclose(layer[: len(layer) // 2], single, atol=1e-4)
+    silence = torch.zeros(1, 1, 2048, requires_grad=True)
+    sum(layer.square().sum() for head in discriminator(discriminator.prepare(silence)) for layer in head).backward()
+    assert torch.isfinite(silence.grad).all()
+
+
+def test_discriminators_are_known_by_name():
+    whole = Discriminators(["period", "resolution", "multiband"], {"period": {"channels": [4]}})
+    assert whole.labels[:2] == ["period 2", "period 3"] and len(whole.parts) == 5 + 3 + 3
+    with pytest.raises(ValueError, match="discriminator must be one of"):
+        Discriminators(["nonsense"], {})
+    with pytest.raises(ValueError, match="takes \\['channels'\\]"):
+        Discriminators(["period"], {"period": {"n_fft": 1}})
+    with pytest.raises(ValueError, match="none is among"):
+        Discriminators(["band"], {"period": {}})
+
+
+def test_hinge_loss_of_known_scores():
+    assert discriminator_loss([torch.tensor([2.0])], [torch.tensor([-2.0])]) == 0
+    assert discriminator_loss([torch.tensor([0.0])], [torch.tensor([0.0])]) == 2
+
+
+def test_feature_loss_is_relative_to_the_size_of_the_features():
+    real = [[torch.full((2, 3), 4.0), torch.zeros(1)]]
+    fake = [[torch.full((2, 3), 3.0), torch.zeros(1)]]
+    assert feature_loss(real, fake) == pytest.approx(0.25)
+    real[0][0][1] *= 10  # the other row is judged as before
+    fake[0][0][1] *= 10
+    assert feature_loss(real, fake) == pytest.approx(0.25)
+
+
+def test_each_step_moves_only_its_own_parameters(tiny_config):
+    torch.manual_seed(0)
+    model, discriminators = Autoencoder(Q2D2Model(tiny_config)), Discriminators(["band", "period"], SMALL)
+    audio = 0.1 * torch.randn(2, 1, 16 * tiny_config.hop_length)
+    reconstruction, _ = model(audio)
+    seen = discriminators.prepare(audio), discriminators.prepare(reconstruction)
+    discriminator_step(discriminators, *seen).backward(retain_graph=True)
+    assert all(p.grad is None for p in model.parameters())
+    assert all(p.grad is not None for p in discriminators.parameters())
+    discriminators.zero_grad()
+    discriminators.requires_grad_(False)
+    spectral_losses = nn.ModuleDict({"mel": MelLoss(RATE, (512,), (40,), 1e-3), "loudness": LoudnessLoss(RATE)})
+    losses = spectral_step(audio, reconstruction, spectral_losses) | generator_step(discriminators, *seen)
+    sum(losses.values()).backward()
+    assert all(p.grad is None for p in discriminators.parameters())
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_segments_depend_on_seed_and_number_alone(recordings, tmp_path):
+    cache = AudioCache([str(recordings)], tmp_path, RATE)
+    changes = Augmentation(gain_db=6.0, speed=0.2, tone_db=6.0, formants=0.15)
+    whole = cache.batch(7, range(4), 4000, changes)
+    parts = torch.cat([cache.batch(7, range(2), 4000, changes), cache.batch(7, range(2, 4), 4000, changes)])
+    assert torch.equal(whole, parts)
+    assert not torch.equal(whole, cache.batch(8, range(4), 4000, changes))
+    assert whole.abs().max() < 1
+
+
+def test_augmentation_changes_speed_tone_and_gain():
+    tone = (8000 * np.sin(2 * np.pi * 440 / RATE * np.arange(4 * RATE))).astype(np.int16)
+
+    def segments(**changes):
+        augmentation = Augmentation(**changes)
+        return [augmentation.segment(tone, np.random.default_rng(i), RATE)[0].numpy() for i in range(20)]
+
+    def pitches(**changes):
+        return [float(np.abs(np.fft.rfft(x * np.hanning(len(x)))).argmax()) for x in segments(**changes)]
+
+    assert pitches() == [440.0] * 20
+    assert pitches(tone_db=12.0) == [440.0] * 20
+    moved = pitches(speed=0.2)
+    assert min(moved) < 400 and max(moved) > 480 and 440 / 1.21 < min(moved) and max(moved) < 440 * 1.21
+    plain = np.abs(segments()[0]).max()
+    for changes in ({"gain_db": 6.0}, {"tone_db": 6.0}):
+        peaks_db = [20 * np.log10(np.abs(x).max() / plain) for x in segments(**changes)]
+        assert min(peaks_db) < -2 and max(peaks_db) > 2 and max(map(abs, peaks_db)) < 6.1
+
+
+def test_a_short_recording_gets_silence_at_its_end_at_any_speed():
+    short = np.full(500, 1000, np.int16)
+    for seed in range(10):
+        segment = Augmentation(speed=0.2).segment(short, np.random.default_rng(seed), 2000)
+        assert segment.shape == (1, 2000)
+        assert segment[0, 300].abs() > 0.02 and (segment[0, 640:] == 0).all()
+
+
+def test_shifted_formants_keep_pitch_and_level():
+    frequencies = np.fft.rfftfreq(RATE, 1 / RATE)
+    harmonics = np.arange(1, 100) * 120.0
+
+    def voice(formant: float) -> np.ndarray:
+        """A second of a 120 Hz voice with one formant."""
+        levels = 1 / (1 + ((harmonics - formant) / 150) ** 2)
+        time = np.arange(RATE) / RATE
+        return (0.05 * (levels[:, None] * np.sin(2 * np.pi * harmonics[:, None] * time)).sum(0)).astype(np.float32)
+
+    def centre(audio: np.ndarray) -> float:
+        power = np.abs(np.fft.rfft(audio * np.hanning(RATE))) ** 2
+        assert np.all(np.abs(frequencies[power > 0.01 * power.max()] / 120 % 1 - 0.5) > 0.45)  # harmonics alone
+        return float((power * frequencies).sum() / power.sum())
+
+    for factor in (0.87, 1.0, 1.15):
+        shifted = _shift_formants(voice(1500), factor)
+        assert centre(shifted) == pytest.approx(centre(voice(1500 * factor)), rel=0.03)
+        assert shifted.std() == pytest.approx(voice(1500).std(), rel=0.3)
+    assert np.allclose(_shift_formants(voice(1500)[:300], 1.0), voice(1500)[:300], atol=1e-5)
+
+
+def test_cache_resamples_and_is_reused(recordings, tmp_path):
+    first = AudioCache([str(recordings)], tmp_path, RATE)
+    assert len(first) == 3
+    assert first.seconds == pytest.approx(6.0, abs=0.01)
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    second = AudioCache([str(recordings)], tmp_path, RATE)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == stamps
+    assert np.array_equal(first[2], second[2])
+
+
+def test_a_source_named_twice_counts_twice_and_an_empty_one_is_an_error(recordings):
+    assert len(expand_sources([str(recordings), str(recordings / "0.wav")])) == 4
+    with pytest.raises(ValueError, match="no Parquet or audio files"):
+        expand_sources([str(recordings / "*.flac")])
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(settings, tmp_path):
+    CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "whole"))).run()
+    CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "parts"), max_minutes=0.0)).run()  # stops at once
+    interrupted = CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "parts")))
+    for _ in range(3):
+        interrupted.train_step()
+    interrupted.save()
+    CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "parts"))).run()
+    whole, parts = (Q2D2Model.from_pretrained(tmp_path / name / "weights") for name in ("whole", "parts"))
+    assert whole.fingerprint() == parts.fingerprint()
+
+
+def test_weights_are_written_before_the_checkpoint_that_promises_them(settings, tmp_path, monkeypatch):
+    trainer = CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "run")))
+    trainer.train_step()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.save()
+    assert AutoFeatureExtractor.from_pretrained(trainer.output / "weights").sampling_rate == RATE
+    assert (trainer.output / "weights" / "model.safetensors").exists()
+    assert not list(trainer.output.glob("checkpoint-*"))
+
+
+def test_a_run_writes_log_validation_audio_weights_and_keeps_few_checkpoints(settings, tmp_path):
+    output = tmp_path / "run"
+    CodecTrainer(TrainConfig(**settings, output=str(output), keep_checkpoints=1)).run()
+    lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "mel" in line] == [1, 2, 3, 4, 5, 6]
+    assert {"adversarial", "feature", "discriminator"} <= set(lines[2]) and "adversarial" not in lines[1]
+    assert lines[-1]["validation_mel"] > 0
+    assert [path.name for path in output.glob("checkpoint-*")] == ["checkpoint-00000006"]
+    assert soundfile.info(output / "validation" / "0.wav").samplerate == RATE
+    assert [path.name for path in output.glob("partial-*")] == []
+
+
+def losses_and_weights(settings: dict, output: Path) -> tuple[list[dict], Q2D2Model]:
+    """The lines of the log that have losses, and the averaged weights."""
+    if not output.exists():
+        CodecTrainer(TrainConfig(**settings, output=str(output))).run()
+    lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    return [line for line in lines if "mel" in line], Q2D2Model.from_pretrained(output / "weights")
+
+
+def assert_same_training(settings: dict, others: dict, first: Path, second: Path) -> None:
+    """Two runs log the same losses, up to rounding, and end with the same weights."""
+    (one_log, one_model), (other_log, other_model) = (
+        losses_and_weights(settings, first),
+        losses_and_weights(others, second),
+    )
+    assert len(one_log) == settings["steps"] and "adversarial" in one_log[-1]
+    for line, other in zip(one_log, other_log, strict=True):
+        assert {k: v for k, v in line.items() if k != "minutes"} == pytest.approx(
+            {k: v for k, v in other.items() if k != "minutes"}, rel=1e-3, abs=1e-5
+        )
+    for a, b in zip(one_model.parameters(), other_model.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=2e-4)
+
+
+def test_a_step_in_parts_is_the_same_step(settings, tmp_path):
+    settings |= {"batch_size": 4, "learning_rate": 1e-4, "discriminator_learning_rate": 1e-4}
+    assert_same_training(settings, settings | {"accumulation": 2}, tmp_path / "whole", tmp_path / "parts")
+    with pytest.raises(ValueError, match="multiple of 1 processes times accumulation=3"):
+        CodecTrainer(TrainConfig(**settings | {"accumulation": 3}, output=str(tmp_path)))
+
+
+def train_in_fork(settings: dict) -> None:
+    """A run in a process that was forked from this one."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    CodecTrainer(TrainConfig(**settings)).run()
+
+
+def test_two_processes_are_the_same_as_one(settings, tmp_path, monkeypatch):
+    settings |= {"batch_size": 4, "learning_rate": 1e-4, "discriminator_learning_rate": 1e-4, "accumulation": 2}
+    debug_launcher(train_in_fork, (settings | {"output": str(tmp_path / "two")},), num_processes=2)
+    assert_same_training(settings, settings, tmp_path / "one", tmp_path / "two")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="2 processes were started and Accelerate uses 1"):
+        CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "lonely")))
+
+
+def test_frozen_parts_stay_as_they_are(settings, tmp_path, tiny_model):
+    tiny_model.save_pretrained(tmp_path / "codec")
+    settings |= {"codec": str(tmp_path / "codec"), "freeze": ["encoder", "quantizer"], "steps": 3}
+    CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "run"))).run()
+    tuned = Q2D2Model.from_pretrained(tmp_path / "run" / "weights")
+    moved = {name for name, p in tuned.named_parameters() if not torch.equal(p, tiny_model.get_parameter(name))}
+    assert moved and all(name.startswith("decoder.") for name in moved)
+    with pytest.raises(ValueError, match="freeze takes encoder, quantizer and decoder"):
+        TrainConfig(data=[], output="", freeze=["head"])
+
+
+def test_other_levels_keep_the_rest_of_the_codec(tiny_model, tmp_path):
+    tiny_model.save_pretrained(tmp_path)
+    finer = make_codec(str(tmp_path), [level + 2 for level in tiny_model.config.levels])
+    assert finer.config.codebook_size > tiny_model.config.codebook_size
+    assert all(torch.equal(p, tiny_model.get_parameter(name)) for name, p in finer.named_parameters())
+    finer.quantizer.check_tables()
+    latents = torch.randn(1, 50, tiny_model.config.hidden_size)
+    exact = tiny_model.quantizer.project_out(tiny_model.quantizer.project_in(latents).tanh())
+    errors = [(model.quantizer(latents)[0] - exact).square().mean() for model in (tiny_model, finer)]
+    assert errors[1] < errors[0]  # the same box with more points
+    with pytest.raises(ValueError, match="levels must be .* one a channel, got"):
+        make_codec(str(tmp_path), [7])
+
+
+def test_held_out_recordings_are_not_trained_on(settings, tmp_path):
+    settings |= {"validation_data": [], "hold_out": 1, "steps": 1}
+    trainer = CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "run")))
+    assert (len(trainer.data), len(trainer.validation)) == (2, 1)
+    whole = AudioCache(settings["data"], settings["cache"], RATE)
+    parts = [trainer.validation[0], *(trainer.data[i] for i in range(2))]
+    assert sorted(part.tobytes() for part in parts) == sorted(whole[i].tobytes() for i in range(3))
+    with pytest.raises(ValueError, match="cannot hold out 3 of 3"):
+        whole.split(3)
+    twice = AudioCache(settings["data"] * 2, settings["cache"], RATE)
+    rest, held = twice.split(1)
+    assert (len(twice), len(rest), len(held)) == (6, 4, 1)
+    assert held[0].tobytes() not in [rest[i].tobytes() for i in range(4)]
+
+
+def test_an_output_among_the_data_is_refused(settings, recordings):
+    with pytest.raises(ValueError, match="lies in the data folder"):
+        CodecTrainer(TrainConfig(**settings | {"data": [str(recordings)]}, output=str(recordings / "run")))
+
+
+def test_many_files_are_not_open_at_once(recordings, tmp_path):
+    import resource
+
+    (tmp_path / "many").mkdir()
+    for number in range(100):
+        soundfile.write(tmp_path / "many" / f"{number}.wav", np.full(100, number / 200), RATE)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 80, most))
+    try:
+        cache = AudioCache([str(tmp_path / "many")], tmp_path / "cache", RATE)
+        assert len({int(cache[i][0]) for i in range(100)}) == 100
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_settings_come_from_a_file_and_the_command_line_wins(settings, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(json.dumps(settings | {"output": "a", "discriminator_kwargs": SMALL}))  # JSON is YAML
+    (config,) = train_codec.parse(["--config", str(path), "--steps", "7", "--data", "x"])[:1]
+    assert config == TrainConfig(**settings | {"output": "a", "steps": 7, "data": ["x"]})
+    path.write_text(json.dumps(asdict(config)))  # as a run writes it
+    assert train_codec.parse(["--config", str(path)])[0] == config
+    path.write_text("stepz: 3")
+    with pytest.raises(ValueError, match="--stepz"):
+        train_codec.parse(["--config", str(path), "--data", "x", "--output", "y"])
+
+
+def test_every_file_of_settings_is_understood():
+    for path in (SCRIPTS.parent / "configs").glob("*.yaml"):
+        train_codec.parse(["--config", str(path), "--data", "x", "--output", "y"])
+
+
+def test_a_few_steps_lower_the_loss(settings, tmp_path):
+    settings |= {"steps": 40, "batch_size": 4, "adversarial_start": 100, "learning_rate": 1e-2, "save_every": 100}
+    CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "run"))).run()
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    mel = [value for line in lines if (value := json.loads(line).get("mel"))]
+    assert np.mean(mel[-10:]) < 0.8 * np.mean(mel[:5])
+
+
+@pytest.mark.parametrize("damage", [lambda p: p.data.fill_(np.nan), lambda p: p.register_hook(lambda g: g * np.nan)])
+def test_a_loss_or_gradient_that_is_not_finite_stops_the_run(settings, tmp_path, damage):
+    trainer = CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "run")))
+    damage(next(trainer.model.parameters()))
+    pytest.raises(RuntimeError, trainer.train_step).match("not finite at step 0")
+    assert not trainer.optimizers[0].state  # no update was made
