@@ -1,0 +1,8 @@
+"""Train a language model on tokens, or go on training one; resumes from the newest checkpoint in the output folder."""
+
+import sys
+
+from q2d2_tokenizer.commands.train_lm import main
+
+if __name__ == "__main__":
+    sys.exit(main())
