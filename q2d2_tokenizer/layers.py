@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -45,6 +46,34 @@ class FramePart(nn.Module):
 def exact_dtype(device: torch.device) -> torch.dtype:
     """The finest floating-point type of a device."""
     return torch.float32 if device.type == "mps" else torch.float64
+
+
+def mel_filters(
+    num_bins: int, num_bands: int, highest: float, sampling_rate: int, equal_areas: bool = False
+) -> np.ndarray:
+    """Triangles (num_bins, num_bands) float64 that overlap by half and are spaced evenly on the mel scale of M. Slaney.
+
+    Source: M. Slaney, "Auditory Toolbox", 1998: linear up to 1 kHz, logarithmic above.
+
+    Args:
+        num_bins: Frequencies of the Fourier transform, from 0 to half the sampling rate.
+        num_bands: Mel bands.
+        highest: Upper end of the last band, in Hz; the first begins at 0.
+        sampling_rate: In Hz.
+        equal_areas: Scale the triangles to the same area; all have the height 1 otherwise.
+    """
+    mel_of_1_khz, octave = 15.0, np.log(6.4) / 27.0
+    highest_mel = 3.0 * highest / 200.0
+    if highest >= 1000.0:
+        highest_mel = mel_of_1_khz + np.log(highest / 1000.0) * (27.0 / np.log(6.4))
+    mels = np.linspace(0.0, highest_mel, num_bands + 2)
+    corners = 200.0 * mels / 3.0  # Hz
+    above = mels >= mel_of_1_khz
+    corners[above] = 1000.0 * np.exp(octave * (mels[above] - mel_of_1_khz))
+    widths = np.diff(corners)
+    distances = corners - np.linspace(0, sampling_rate // 2, num_bins)[:, np.newaxis]  # (num_bins, num_bands + 2)
+    filters = np.maximum(0.0, np.minimum(-distances[:, :-2] / widths[:-1], distances[:, 2:] / widths[1:]))
+    return filters * (2.0 / (corners[2:] - corners[:-2])) if equal_areas else filters
 
 
 def _convolve_depthwise(conv: nn.Conv1d, x: Tensor) -> Tensor:

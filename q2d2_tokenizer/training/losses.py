@@ -4,9 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from transformers.audio_utils import mel_filter_bank
 
-from ..layers import frame_signal, overlap_add
+from ..layers import frame_signal, mel_filters, overlap_add
 
 
 class _Spectrogram(torch.autograd.Function):
@@ -67,7 +66,7 @@ class MelLoss(nn.Module):
         self.floor = floor
         highest = highest or sampling_rate / 2
         for n_fft, mels in zip(n_ffts, n_mels, strict=True):
-            filters = mel_filter_bank(n_fft // 2 + 1, mels, 0.0, highest, sampling_rate, mel_scale="slaney")
+            filters = mel_filters(n_fft // 2 + 1, mels, highest, sampling_rate)
             self.register_buffer(f"filters_{n_fft}", torch.tensor(filters, dtype=torch.float32))
             self.register_buffer(f"window_{n_fft}", torch.hann_window(n_fft).clone())
 

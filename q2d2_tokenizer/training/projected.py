@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
-from transformers.audio_utils import mel_filter_bank
 
+from ..layers import mel_filters
 from .discriminators import DISCRIMINATORS, Discriminator
 
 _RATE = 16000
@@ -117,7 +117,7 @@ class WhisperFeatures(nn.Module):
         self.encoder = WhisperEncoder(config).eval()
         self.encoder.load_state_dict(_encoder_weights(weights))
         self.register_buffer("window", torch.hann_window(400).clone())
-        filters = mel_filter_bank(201, 80, 0.0, 8000.0, _RATE, norm="slaney", mel_scale="slaney")
+        filters = mel_filters(201, 80, 8000.0, _RATE, equal_areas=True)
         self.register_buffer("filters", torch.tensor(filters, dtype=torch.float32))
 
     def forward(self, audio: Tensor) -> list[Tensor]:
