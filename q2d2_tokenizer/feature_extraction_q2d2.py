@@ -30,6 +30,8 @@ class Q2D2FeatureExtractor(SequenceFeatureExtractor):
     """
 
     model_input_names = ["input_values", "padding_mask"]
+    auto_map: dict[str, str]  # set by `export`, as is the next
+    processor_class: str
 
     def __init__(self, feature_size: int = 1, sampling_rate: int = 24000, padding_value: float = 0.0, **kwargs: Any):
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
@@ -68,18 +70,23 @@ class Q2D2FeatureExtractor(SequenceFeatureExtractor):
         self._check_sampling_rate(sampling_rate)
         if max_length is not None and max_length < 1:
             raise ValueError(f"max_length must be at least 1 sample, got {max_length}")
-        padded = self.pad(
-            {"input_values": _recordings(audio)},
-            padding=padding,
-            max_length=max_length,
-            truncation=truncation,
-            return_attention_mask=True,
-        )
-        values = [row[np.newaxis] for row in padded["input_values"]]  # (1, N) each
-        masks = list(padded["attention_mask"])
-        if padding is not False and padding != PaddingStrategy.DO_NOT_PAD:
-            values, masks = _stack(values, max_length), np.stack(masks)
-        return BatchFeature({"input_values": values, "padding_mask": masks}, tensor_type=return_tensors)
+        strategy = _padding_strategy(padding)
+        if max_length is None and (truncation or strategy == PaddingStrategy.MAX_LENGTH):
+            raise ValueError("truncation=True and padding='max_length' need max_length, got None; pass it, in samples")
+        rows = [row[: max_length if truncation else None] for row in _recordings(audio)]
+        masks = [np.ones(len(row), np.int32) for row in rows]
+        longest = max(len(row) for row in rows)
+        if strategy == PaddingStrategy.DO_NOT_PAD:
+            values = [row[np.newaxis] for row in rows]  # (1, N) each
+            return BatchFeature({"input_values": values, "padding_mask": masks}, tensor_type=return_tensors)
+        if max_length is not None and longest > max_length:
+            raise ValueError(f"audio has {longest} samples, more than max_length={max_length}; pass truncation=True")
+        size = max_length if max_length is not None and strategy == PaddingStrategy.MAX_LENGTH else longest
+        batch = {
+            "input_values": np.stack([_padded(row, size, self.padding_value) for row in rows])[:, np.newaxis],
+            "padding_mask": np.stack([_padded(mask, size, 0) for mask in masks]),
+        }
+        return BatchFeature(batch, tensor_type=return_tensors)
 
     def _check_sampling_rate(self, sampling_rate: int | None) -> None:
         if sampling_rate is None:
@@ -141,8 +148,11 @@ def _mono(recording: np.ndarray | Tensor | Sequence, name: str) -> np.ndarray:
     return samples
 
 
-def _stack(values: list[np.ndarray], max_length: int | None) -> np.ndarray:
-    longest = max(row.shape[-1] for row in values)
-    if any(row.shape[-1] != longest for row in values) or longest > (max_length or longest):
-        raise ValueError(f"audio has {longest} samples, more than max_length={max_length}; pass truncation=True")
-    return np.stack(values)
+def _padding_strategy(padding: bool | str | PaddingStrategy) -> PaddingStrategy:
+    if isinstance(padding, bool):
+        return PaddingStrategy.LONGEST if padding else PaddingStrategy.DO_NOT_PAD
+    return PaddingStrategy(padding)
+
+
+def _padded(row: np.ndarray, size: int, value: float) -> np.ndarray:
+    return np.pad(row, (0, size - len(row)), constant_values=value)

@@ -4,6 +4,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from transformers.utils import PaddingStrategy
 
 from q2d2_tokenizer import Q2D2FeatureExtractor, Q2D2Processor
 from q2d2_tokenizer.feature_extraction_q2d2 import to_float32
@@ -91,6 +92,33 @@ def test_padding_and_truncation_options(fe, speech_like):
         fe(recordings, sampling_rate=RATE, truncation=True)
     with pytest.raises(ValueError, match="at least 1"):
         fe(recordings, sampling_rate=RATE, truncation=True, max_length=0)
+
+
+@pytest.mark.parametrize("padding", [True, "longest", "max_length", False, "do_not_pad", *PaddingStrategy])
+@pytest.mark.parametrize("truncation", [False, True])
+@pytest.mark.parametrize("return_tensors", [None, "np", "pt"])
+def test_padding_is_what_transformers_does(speech_like, padding, truncation, return_tensors):
+    fe = Q2D2FeatureExtractor(padding_value=-0.5)
+    recordings = [speech_like(40), speech_like(50)[:40] if padding in (False, "do_not_pad") else speech_like(50)]
+    options = {"padding": padding, "truncation": truncation, "max_length": 40 if truncation else 60}
+    expected = fe.pad({"input_values": recordings}, **options, return_attention_mask=True)
+    inputs = fe(recordings, sampling_rate=RATE, **options, return_tensors=return_tensors)
+    assert isinstance(
+        inputs["input_values"], {None: (np.ndarray, list), "np": np.ndarray, "pt": torch.Tensor}[return_tensors]
+    )
+    for name, given in (("input_values", "input_values"), ("padding_mask", "attention_mask")):
+        for row, wanted in zip(inputs[name], expected[given], strict=True):
+            row = np.asarray(row)
+            assert np.array_equal(row.reshape(-1), wanted) and row.dtype == wanted.dtype
+            assert row.ndim == (2 if name == "input_values" else 1)
+
+
+def test_wrong_padding_is_refused(fe):
+    for kwargs in ({"padding": "max_length"}, {"truncation": True, "padding": False}):
+        with pytest.raises(ValueError, match="need max_length, got None"):
+            fe(np.zeros(10), sampling_rate=RATE, **kwargs)
+    with pytest.raises(ValueError, match="longst"):
+        fe(np.zeros(10), sampling_rate=RATE, padding="longst")
 
 
 def test_shortest_and_silent_audio(fe):
