@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configuration_q2d2 import Q2D2Config
-from .layers import ConvNeXtBackbone, Float32Buffers, FramePart, Stage, overlap_add
+from .layers import ConvNeXtBackbone, Float32Buffers, FramePart, Stage, overlap_add, total_context
 from .registry import Registry
 
 DECODERS = Registry("decoder")
@@ -21,6 +21,8 @@ class IstftHead(Float32Buffers):
 
     Source: Vocos, arXiv 2306.00814, section 3.3.
     """
+
+    window: Tensor
 
     def __init__(self, dim: int, n_fft: int, hop_length: int):
         super().__init__()
@@ -117,11 +119,13 @@ class VocosDecoder(FramePart):
         self.prenet = AttentionPrenet(config.hidden_size) if attention else None
         self.backbone = ConvNeXtBackbone(config.hidden_size, dim, depth, dim * expansion, kernel_size)
         self.head = IstftHead(dim, overlap * config.hop_length, config.hop_length)
+        if not attention:
+            self.context_frames = total_context(self.frame_stages())
 
-    def frame_stages(self) -> list[Stage] | None:
-        """The stages of the backbone and the head; None with attention."""
+    def frame_stages(self) -> list[Stage]:
+        """The stages of the backbone and the head; with attention there are none."""
         context = math.ceil((self.head.n_fft / self.head.hop_length - 1) / 2)
-        return None if self.prenet is not None else [*self.backbone.frame_stages(), Stage(self.head, context)]
+        return [*self.backbone.frame_stages(), Stage(self.head, context)]
 
     def forward(self, quantized: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         x = quantized.to(self.head.project.weight.dtype)

@@ -1,26 +1,58 @@
 """Encoders: audio (B, 1, T * hop_length) -> latents (B, T, hidden_size).
 
-The contract: `forward(audio, frame_mask)` with an optional mask (B, T) of the frames that lie inside the recording, and
-the `frame_stages` of a `FramePart`, which begin with frames of audio (B, T, hop_length).
+The contract: `forward(audio, frame_mask, exact)` with an optional mask (B, T) of the frames that lie inside the
+recording, and the `frame_stages` of a `FramePart`, which begin with frames of audio (B, T, hop_length).
+
+With `exact`, as in `Q2D2Model.encode`, an encoder spares no effort to give the same tokens again, whatever the samples
+come with. Training says `exact=False`: faster, and differentiable down to the samples. Nothing else decides: neither
+the state of autograd nor `train()`.
 """
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.audio_utils import mel_filter_bank
 
 from .configuration_q2d2 import Q2D2Config
-from .layers import ConvNeXtBackbone, Float32Buffers, FramePart, Stage, exact_dtype, frame_signal
+from .layers import (
+    ConvNeXtBackbone,
+    Float32Module,
+    FramePart,
+    Stage,
+    apply_stages,
+    exact_dtype,
+    frame_signal,
+    mel_filters,
+    total_context,
+)
 from .registry import Registry
 
 ENCODERS = Registry("encoder")
 _FRAMES_AT_ONCE = 96  # of the spectrum: they stay in the cache of a CPU
 
 
+class Encoder(Float32Module, FramePart):
+    """The contract of an encoder. A model casts it to no other precision: its tokens would be others."""
+
+    def frame_stages(self, exact: bool = True) -> list[Stage]:
+        """The stages in order; an encoder of finite context has them."""
+        raise NotImplementedError
+
+    def forward(self, audio: Tensor, frame_mask: Tensor | None = None, exact: bool = True) -> Tensor:
+        """Latents (B, T, D) of audio (B, 1, T * hop_length).
+
+        Args:
+            audio: Whole recordings.
+            frame_mask: (B, T), which frames lie inside the recordings; all if left out.
+            exact: Whether tokens have to be the same again; False in training.
+        """
+        raise NotImplementedError
+
+
 @ENCODERS.register("stft")
-class StftEncoder(Float32Buffers, FramePart):
+class StftEncoder(Encoder):
     """Log-mel spectrogram and ConvNeXt blocks at the frame rate: all convolution, and the fast choice on a CPU.
 
     Args:
@@ -34,6 +66,9 @@ class StftEncoder(Float32Buffers, FramePart):
             otherwise empty, as above 8 kHz in audio that was resampled from 16 kHz, so they should look alike whether
             the audio comes from a 16-bit file or from a resampler.
     """
+
+    window: Tensor
+    mel_filters: Tensor
 
     def __init__(
         self,
@@ -54,39 +89,39 @@ class StftEncoder(Float32Buffers, FramePart):
         self.hop_length = config.hop_length
         self.full_scale = 2.0 ** (sample_bits - 1)
         self.register_buffer("window", torch.hann_window(n_fft, dtype=torch.float32).clone())
-        filters = mel_filter_bank(
-            n_fft // 2 + 1, n_mels, 0.0, config.sampling_rate / 2, config.sampling_rate, mel_scale="slaney"
-        )
+        filters = mel_filters(n_fft // 2 + 1, n_mels, config.sampling_rate / 2, config.sampling_rate)
         self.register_buffer("mel_filters", torch.tensor(filters, dtype=torch.float32))  # (n_fft // 2 + 1, n_mels)
         dim = config.hidden_size
         self.backbone = ConvNeXtBackbone(n_mels, dim, depth, dim * expansion, kernel_size)
+        self.context_frames = total_context(self.frame_stages())
 
-    def frame_stages(self) -> list[Stage]:
+    def frame_stages(self, exact: bool = True) -> list[Stage]:
         """The spectrogram and the stages of the backbone."""
         context = math.ceil((self.n_fft / self.hop_length - 1) / 2)
-        return [Stage(self._features, context), *self.backbone.frame_stages()]
+        return [Stage(partial(self._features, exact=exact), context), *self.backbone.frame_stages()]
 
-    def forward(self, audio: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        return super().forward(audio.view(len(audio), -1, self.hop_length), frame_mask)
+    def forward(self, audio: Tensor, frame_mask: Tensor | None = None, exact: bool = True) -> Tensor:
+        frames = audio.view(len(audio), -1, self.hop_length)
+        return apply_stages(self.frame_stages(exact), frames, frame_mask)
 
     def round_samples(self, samples: Tensor) -> Tensor:
         """Samples (...) rounded to `sample_bits`."""
         return (samples * self.full_scale).round() / self.full_scale
 
-    def _features(self, audio: Tensor, frame_mask: Tensor | None) -> Tensor:
-        """Log-mel spectrogram (B, T, n_mels) of frames of audio (B, T, hop_length), zeros outside the recording."""
-        # Next to a loud tone, what float32 rounds off in the transform is more than there is in a quiet band, and the
-        # logarithm shows it. So it is float64, except in training, where tokens need not be the same again.
-        training = torch.is_grad_enabled()
-        wide, narrow = exact_dtype(audio.device), self.backbone.norm.weight.dtype
+    def _features(self, audio: Tensor, frame_mask: Tensor | None, exact: bool) -> Tensor:
+        """Log-mel spectrogram (B, T, n_mels) of frames of audio (B, T, hop_length), zeros outside the recording.
+
+        Next to a loud tone, what float32 rounds off in the transform is more than there is in a quiet band, and the
+        logarithm shows it. So with `exact` it is float64, of rounded samples. Rounding has no gradient, and training
+        segments bring the noise of 16 bits along.
+        """
+        dtype = exact_dtype(audio.device) if exact else torch.float32
         samples = audio.flatten(1)
-        if not training:  # rounding has no gradient, and training segments bring the noise of 16 bits along
-            samples = self.round_samples(samples)
-        windows = frame_signal(samples, self.n_fft, self.hop_length)  # (B, T, n_fft)
-        window = self.window.to(torch.float32 if training else wide)
+        windows = frame_signal(self.round_samples(samples) if exact else samples, self.n_fft, self.hop_length)
+        window = self.window.to(dtype)
         frames_at_once = _FRAMES_AT_ONCE if audio.device.type == "cpu" else windows.shape[1]
         mel = torch.cat([self._mel(part * window) for part in windows.split(frames_at_once, dim=1)], dim=1)
-        return mel.to(narrow if training else wide).clamp_min(1e-5).log()
+        return mel.to(dtype).clamp_min(1e-5).log()
 
     def _mel(self, windows: Tensor) -> Tensor:
         """Magnitudes (B, T, n_mels) of windowed frames (B, T, n_fft)."""
@@ -109,7 +144,7 @@ class SeanetResidual(nn.Module):
 
 
 @ENCODERS.register("seanet")
-class SeanetEncoder(FramePart):
+class SeanetEncoder(Encoder):
     """The paper's encoder: strided convolutions with residual units on the waveform, then an LSTM that sees all of it.
 
     Source: EnCodec, arXiv 2210.13438, section 3.1. Differs: no weight normalization, replicated edges.
@@ -132,10 +167,12 @@ class SeanetEncoder(FramePart):
         self.lstm = nn.LSTM(dim, dim, lstm_layers, batch_first=True)
         self.project = nn.Conv1d(dim, config.hidden_size, 7, padding=3, padding_mode="replicate")
 
-    def forward(self, audio: Tensor, frame_mask: Tensor | None = None) -> Tensor:
+    def forward(self, audio: Tensor, frame_mask: Tensor | None = None, exact: bool = True) -> Tensor:
         x = self.stem(audio)
         for stage in self.stages:
+            assert isinstance(stage, nn.Sequential)
             residual, activation, downsample = stage
+            assert isinstance(downsample, nn.Conv1d)
             ratio = downsample.stride[0]
             edges = (ratio // 2, ratio - ratio // 2)
             x = downsample(F.pad(activation(residual(x)), edges, mode="replicate"))  # (B, 2C, N / ratio)

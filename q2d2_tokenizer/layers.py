@@ -24,23 +24,33 @@ class Stage(NamedTuple):
 
 
 class FramePart(nn.Module):
-    """An encoder or decoder: a chain of stages, each of finite context, so that it can be computed piece by piece."""
+    """An encoder or decoder: a chain of stages, each of finite context, so that it can be computed chunk by chunk.
 
-    def frame_stages(self) -> list[Stage] | None:
-        """The stages in order, or None if a frame depends on the whole recording."""
-        return None
+    A part whose frames depend on the whole recording has no stages; its `context_frames` stay None.
+    """
 
-    @property
-    def context_frames(self) -> int | None:
-        """Frames on each side that a frame depends on, or None if that is all of them."""
-        stages = self.frame_stages()
-        return None if stages is None else sum(stage.context_frames for stage in stages)
+    context_frames: int | None = None
+    """Frames on each side that a frame depends on, set by `__init__`; None if that is all of them."""
+
+    def frame_stages(self) -> list[Stage]:
+        """The stages in order; a part of finite context has them."""
+        raise NotImplementedError
 
     def forward(self, frames: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         """All stages over the frames (B, T, ...) of whole recordings."""
-        for stage in self.frame_stages():
-            frames = stage.apply(frames, frame_mask)
-        return frames
+        return apply_stages(self.frame_stages(), frames, frame_mask)
+
+
+def apply_stages(stages: list[Stage], frames: Tensor, frame_mask: Tensor | None) -> Tensor:
+    """One stage after the other over the frames (B, T, ...) of whole recordings."""
+    for stage in stages:
+        frames = stage.apply(frames, frame_mask)
+    return frames
+
+
+def total_context(stages: list[Stage]) -> int:
+    """Frames on each side that a frame behind the last stage depends on."""
+    return sum(stage.context_frames for stage in stages)
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:
@@ -78,10 +88,12 @@ def mel_filters(
 
 def _convolve_depthwise(conv: nn.Conv1d, x: Tensor) -> Tensor:
     """Depthwise convolution over time of (B, T, C), in the precision of `x` if that is float64."""
+    margin, bias = _margin(conv), conv.bias
+    assert bias is not None
     if x.dtype == torch.float64:
         weight, size = conv.weight.to(x.dtype), x.shape[1]
-        padded = F.pad(x, (0, 0, *conv.padding, *conv.padding))
-        y = conv.bias.to(x.dtype).expand_as(x)
+        padded = F.pad(x, (0, 0, margin, margin))
+        y = bias.to(x.dtype).expand_as(x)
         for k in range(weight.shape[2]):
             y = torch.addcmul(y, padded[:, k : k + size], weight[:, 0, k])
         return y
@@ -91,8 +103,15 @@ def _convolve_depthwise(conv: nn.Conv1d, x: Tensor) -> Tensor:
     # on a CPU. In bfloat16 it is many times slower, so autocast is off.
     with torch.autocast("cpu", enabled=False):
         x = x.float().transpose(1, 2).unsqueeze(2)  # (B, C, 1, T)
-        y = F.conv2d(x, conv.weight.unsqueeze(2), conv.bias, padding=(0, conv.padding[0]), groups=conv.groups)
+        y = F.conv2d(x, conv.weight.unsqueeze(2), bias, padding=(0, margin), groups=conv.groups)
     return y.squeeze(2).transpose(1, 2)
+
+
+def _margin(conv: nn.Conv1d) -> int:
+    """Zeros on each side of a convolution, in frames: its context."""
+    margin = conv.padding[0]
+    assert isinstance(margin, int)
+    return margin
 
 
 def _normalize(norm: nn.LayerNorm, x: Tensor) -> Tensor:
@@ -102,15 +121,30 @@ def _normalize(norm: nn.LayerNorm, x: Tensor) -> Tensor:
     return F.layer_norm(x, norm.normalized_shape, norm.weight.to(x.dtype), norm.bias.to(x.dtype), norm.eps)
 
 
+class Float32Module(nn.Module):
+    """Stays float32 when a model is cast, and can be brought back to it: what tokens are computed by.
+
+    In half precision many tokens would be others, and lattice points and flat codes are not representable.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Float32Module":
+        def move_without_cast(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype in (tensor.dtype, torch.float32) else tensor.to(moved.device)
+
+        return super()._apply(move_without_cast, recurse)
+
+
 class Float32Buffers(nn.Module):
-    """Keeps its own buffers float32 when a model is cast: rounded windows and filters would change the tokens."""
+    """Keeps its own buffers float32 when a model is cast: rounded windows would change the audio."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Float32Buffers":
         before = dict(self._buffers)
         super()._apply(fn, recurse)
         for name, buffer in before.items():
-            if self._buffers[name].dtype != buffer.dtype:
-                self._buffers[name] = buffer.to(self._buffers[name].device)
+            moved = self._buffers[name]
+            if buffer is not None and moved is not None and moved.dtype != buffer.dtype:
+                self._buffers[name] = buffer.to(moved.device)
         return self
 
 
@@ -166,25 +200,31 @@ class ConvNeXtBackbone(FramePart):
         self.norm = nn.LayerNorm(dim)
         self.blocks = nn.ModuleList(ConvNeXtBlock(dim, hidden_dim, kernel_size, 1 / depth) for _ in range(depth))
         self.final_norm = nn.LayerNorm(dim)
+        self.context_frames = total_context(self.frame_stages())
 
     def frame_stages(self) -> list[Stage]:
         """The input convolution, the blocks and the normalization."""
-        blocks = [Stage(partial(self._apply_block, block), block.depthwise.padding[0]) for block in self.blocks]
-        return [Stage(self._embed, self.embed.padding[0]), *blocks, Stage(lambda x, _: self.final_norm(x), 0)]
+        margin = _margin(self.embed)  # of all convolutions
+        blocks = [Stage(partial(_apply_masked, block), margin) for block in self.blocks]
+        return [Stage(self._embed, margin), *blocks, Stage(self._normalize_last, 0)]
 
     def _embed(self, x: Tensor, frame_mask: Tensor | None) -> Tensor:
-        conv, x = self.embed, _masked(x, frame_mask)
+        conv, x, margin = self.embed, _masked(x, frame_mask), _margin(self.embed)
         if x.dtype == torch.float64:
-            x = F.conv1d(x.transpose(1, 2), conv.weight.to(x.dtype), conv.bias.to(x.dtype), padding=conv.padding)
+            assert conv.bias is not None
+            x = F.conv1d(x.transpose(1, 2), conv.weight.to(x.dtype), conv.bias.to(x.dtype), padding=margin)
             return _normalize(self.norm, x.transpose(1, 2))
         # As a matrix product: rounding of a convolution depends on the number of frames, that of a product does not.
-        (margin,), num_frames = conv.padding, x.shape[1]
-        padded = F.pad(x, (0, 0, margin, margin))
+        num_frames, padded = x.shape[1], F.pad(x, (0, 0, margin, margin))
         windows = torch.cat([padded[:, i : i + num_frames] for i in range(conv.kernel_size[0])], dim=-1)  # (B, T, k C)
         return _normalize(self.norm, F.linear(windows, conv.weight.transpose(1, 2).flatten(1), conv.bias))
 
-    def _apply_block(self, block: ConvNeXtBlock, x: Tensor, frame_mask: Tensor | None) -> Tensor:
-        return block(_masked(x, frame_mask))
+    def _normalize_last(self, x: Tensor, frame_mask: Tensor | None) -> Tensor:
+        return self.final_norm(x)
+
+
+def _apply_masked(module: nn.Module, x: Tensor, frame_mask: Tensor | None) -> Tensor:
+    return module(_masked(x, frame_mask))
 
 
 def _masked(x: Tensor, frame_mask: Tensor | None) -> Tensor:
@@ -209,6 +249,7 @@ def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
     batch, num_frames, frame_length = frames.shape
     overlap = frame_length // hop_length
     hops = frames.reshape(batch, num_frames, overlap, hop_length)
-    total = sum(F.pad(hops[:, :, i], (0, 0, i, overlap - 1 - i)) for i in range(overlap))  # (B, T + overlap - 1, hop)
+    shifted = [F.pad(hops[:, :, i], (0, 0, i, overlap - 1 - i)) for i in range(overlap)]
+    total = sum(shifted[1:], start=shifted[0])  # (B, T + overlap - 1, hop)
     margin = frame_length - hop_length
     return total.flatten(1)[:, margin // 2 : margin // 2 + num_frames * hop_length]

@@ -1,13 +1,14 @@
 """Quantizers: latents (B, T, D) -> quantized latents (B, T, D) and one integer per frame (B, T)."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from .configuration_q2d2 import Q2D2Config
 from .lattices import build_groups, half_widths
+from .layers import Float32Module
 from .registry import Registry
 
 QUANTIZERS = Registry("quantizer")
@@ -34,6 +35,15 @@ class Lattices(nn.Module):
         group_size: Channels per group.
     """
 
+    offset: Tensor
+    step: Tensor
+    count: Tensor
+    axis_place: Tensor
+    first_coset_size: Tensor
+    group_base: Tensor
+    group_place: Tensor
+    half_width: Tensor
+
     def __init__(self, lattice: str, levels: list[int] | tuple[int, ...], group_size: int):
         super().__init__()
         self._settings = (lattice, tuple(levels), group_size)
@@ -50,7 +60,7 @@ class Lattices(nn.Module):
         self._add_table("group_base", self.points_per_group)  # (P,)
         self._add_table("group_place", _mixed_radix(self.points_per_group))  # (P,)
         self._add_table("half_width", half_widths(levels), torch.float32)  # (d,)
-        self.register_load_state_dict_post_hook(lambda module, _: module.check_tables())
+        self.register_load_state_dict_post_hook(_check_tables)
 
     def _add_table(self, name: str, values: Sequence, dtype: torch.dtype = torch.int64) -> None:
         # Persistent: a computed buffer that is not saved comes back as garbage from `from_pretrained`.
@@ -97,9 +107,9 @@ class Lattices(nn.Module):
             indices: Group indices (..., P) of their nearest points.
             margin: Half the edge of the box, in lattice units.
         """
-        corners = list(itertools.product((-margin, margin), repeat=self.group_size))
-        offsets = torch.tensor(corners, device=vectors.device).repeat(1, len(self.points_per_group))  # (2**g, d)
-        moved = vectors.float().unsqueeze(-2) + offsets  # (..., 2**g, d)
+        signs = list(itertools.product((-margin, margin), repeat=self.group_size))
+        corners = torch.tensor(signs, dtype=torch.float32, device=vectors.device)  # (2**g, g)
+        moved = vectors.float().unsqueeze(-2) + corners.repeat(1, len(self.points_per_group))  # (..., 2**g, d)
         return (self.nearest(moved)[1] == indices.unsqueeze(-2)).flatten(-2).all(-1)
 
     def indices_to_points(self, indices: Tensor) -> Tensor:
@@ -118,23 +128,17 @@ class Lattices(nn.Module):
         return (codes.unsqueeze(-1) // self.group_place) % self.group_base
 
 
-class Quantizer(nn.Module):
+def _check_tables(lattices: Lattices, incompatible_keys: object) -> None:
+    lattices.check_tables()
+
+
+class Quantizer(Float32Module):
     """The contract of a quantizer: `codebook_size`, `forward`, `encode` and `decode`, all computed in float32 at least.
 
     `encode_stable` may be left as it is: every code then counts as uncertain, which is right but slow.
-
-    Its parameters and buffers stay float32 when a model is cast (`model.to(torch.bfloat16)`): lattice points and flat
-    codes are not representable in half precision.
     """
 
     codebook_size: int
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Quantizer":
-        def move_without_cast(tensor: Tensor) -> Tensor:
-            moved = fn(tensor)
-            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
-
-        return super()._apply(move_without_cast, recurse)
 
     def check_tables(self) -> None:
         """Refuse lattice tables that a file brought and that are not those of the settings; see `Lattices`."""

@@ -1,23 +1,33 @@
-"""Recordings piece by piece: what has to be remembered between pieces, and tokens that do not depend on the pieces.
+"""Recordings chunk by chunk: what has to be remembered between chunks, and tokens that do not depend on the chunks.
 
 Every stage of an encoder or decoder sees a few frames of context on each side. So the frames of a stage lag behind
 those that came in, and the last `2 * context_frames` that went into each stage are all that the rest of a recording
 needs: every frame is computed once, and memory does not grow.
 
-In float32 a frame is rounded differently in pieces of another size. A token that could change by this is computed again
-in float64 from the samples it depends on (`encode_exactly`); the others are the same anyway. So all tokens are those of
-a computation in float64, whatever the pieces, the batch, the number of threads and the processor.
+In float32 a frame is rounded differently in chunks of another size. A token that could change by this is computed again
+in float64 from the samples it depends on (`ExactEncoder`); the others are the same anyway. So all tokens are those of a
+computation in float64, whatever the chunks, the batch, the number of threads and the processor.
+
+Nothing here changes a module, so threads may share a model.
 """
 
+import copy
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from .layers import FramePart, Stage, exact_dtype
+from .encoders import Encoder
+from .layers import FramePart, Stage, exact_dtype, total_context
 from .quantizers import Quantizer
+
+_BLOCKS_PER_CALL = {"cpu": 1}  # accelerators need many blocks at a time to be busy
+_BLOCKS_PER_CALL_ON_ACCELERATORS = 32
+Cache = TypeVar("Cache")
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -26,11 +36,12 @@ class FrameCache:
 
     Args:
         num_frames: Frames that came in.
-        states: For every stage the last `2 * context_frames` frames that went into it.
+        states: For every stage the last `2 * context_frames` frames that went into it; none at the beginning, which
+            stands for zeros.
     """
 
-    num_frames: int
-    states: tuple[Tensor, ...]
+    num_frames: int = 0
+    states: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,13 +75,13 @@ class Q2D2DecoderCache:
     frames: FrameCache
 
 
-def advance(stages: list[Stage], frames: Tensor, cache: FrameCache | None, is_last: bool) -> tuple[Tensor, FrameCache]:
+def advance(stages: list[Stage], frames: Tensor, cache: FrameCache, is_last: bool) -> tuple[Tensor, FrameCache]:
     """Run the next frames of recordings through the stages of a part.
 
     Args:
         stages: Of the part.
         frames: The next frames (B, T, ...).
-        cache: What `advance` returned for the frames before, None at the beginning.
+        cache: What `advance` returned for the frames before, an empty one at the beginning.
         is_last: Whether the recordings end here.
 
     Returns:
@@ -79,15 +90,15 @@ def advance(stages: list[Stage], frames: Tensor, cache: FrameCache | None, is_la
     Raises:
         ValueError: If recordings without frames end.
     """
-    position = 0 if cache is None else cache.num_frames  # of the first new frame of the stage
+    position = cache.num_frames  # of the first new frame of the stage
     num_frames = position + frames.shape[1]
     if is_last and not num_frames:
-        raise ValueError("every recording needs at least one sample or token, got none in all of its pieces")
+        raise ValueError("every recording needs at least one sample or token, got none in all of its chunks")
     if is_last:
-        frames = _append_zeros(frames, sum(stage.context_frames for stage in stages))
+        frames = _append_zeros(frames, total_context(stages))
     states = []
     for i, (apply, context) in enumerate(stages):
-        before = _append_zeros(frames[:, :0], 2 * context) if cache is None else cache.states[i]
+        before = cache.states[i] if cache.states else _append_zeros(frames[:, :0], 2 * context)
         window = torch.cat([before, frames], dim=1)
         states.append(window[:, window.shape[1] - 2 * context :].clone())
         mask = _frame_mask(position - 2 * context, window, num_frames if is_last else None)
@@ -109,77 +120,150 @@ def _frame_mask(first: int, frames: Tensor, num_frames: int | None) -> Tensor | 
     return mask.expand(frames.shape[0], -1)
 
 
-class _WindowEncoder(nn.Module):
-    """Codes (W,) of the middle frames of windows (W, 2 * context_frames + 1, hop_length)."""
+def exact_copy(module: Module, dtype: torch.dtype) -> Module:
+    """A module that computes in another precision; it shares everything else with the module, which stays as it is."""
 
-    def __init__(self, encoder: FramePart, quantizer: Quantizer):
-        super().__init__()
-        self.encoder = encoder
-        self.quantizer = quantizer
+    def converted(tensors: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
+        return {k: x.to(dtype) if x is not None and x.is_floating_point() else x for k, x in tensors.items()}
 
-    def forward(self, frames: Tensor, frame_mask: Tensor) -> Tensor:
-        for apply, context in self.encoder.frame_stages():
+    twin = copy.copy(module)
+    vars(twin).pop("forward", None)  # what others put around it is bound to the original
+    children = {name: child and exact_copy(child, dtype) for name, child in module._modules.items()}
+    parameters, buffers = converted(dict(module._parameters)), converted(module._buffers)
+    vars(twin).update(_parameters=parameters, _buffers=buffers, _modules=children)
+    return twin
+
+
+class ExactEncoder:
+    """Codes (W,) of the middle frames of windows (W, 2 * context_frames + 1, hop_length), computed in float64.
+
+    Args:
+        encoder: Of finite context. It and the quantizer are copied when the first window comes, so make a new one
+            whenever they may have changed.
+        quantizer: Of the same codec.
+    """
+
+    def __init__(self, encoder: Encoder, quantizer: Quantizer):
+        self._originals = encoder, quantizer
+
+    @cached_property
+    def _copies(self) -> tuple[Encoder, Quantizer]:
+        encoder, quantizer = self._originals
+        dtype = exact_dtype(next(encoder.parameters()).device)
+        return exact_copy(encoder, dtype), exact_copy(quantizer, dtype)
+
+    def __call__(self, frames: Tensor, frame_mask: Tensor) -> Tensor:
+        encoder, quantizer = self._copies
+        frames = frames.to(exact_dtype(frames.device))
+        for apply, context in encoder.frame_stages():
             keep = slice(context, frames.shape[1] - context)
             frames, frame_mask = apply(frames, frame_mask)[:, keep], frame_mask[:, keep]
-        return self.quantizer.encode(frames).squeeze(1)
+        return quantizer.encode(frames).squeeze(1)
 
 
-def encode_exactly(encoder: FramePart, quantizer: Quantizer, frames: Tensor, frame_mask: Tensor) -> Tensor:
-    """Codes (W,) of the middle frames of windows (W, 2 * context_frames + 1, hop_length), computed in float64."""
-    dtype = exact_dtype(frames.device)
-    module = _WindowEncoder(encoder, quantizer)
-    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    tensors = {name: x.to(dtype) if x.is_floating_point() else x for name, x in tensors.items()}
-    return functional_call(module, tensors, (frames.to(dtype), frame_mask))
+class _InBlocks(Generic[Cache]):
+    """Computes the next values of recordings in blocks of about the same size, in little memory."""
+
+    values_per_block: int
+
+    def start(self, values: Tensor) -> Cache:
+        """The empty cache at the beginning of the recordings that values (B, N) come from."""
+        raise NotImplementedError
+
+    def block(self, values: Tensor, cache: Cache, is_last: bool) -> tuple[Tensor, Cache]:
+        """What the next values (B, N) determine, and the cache for those behind them."""
+        raise NotImplementedError
+
+    def __call__(self, values: Tensor, cache: Cache | None, is_last: bool) -> tuple[Tensor, Cache]:
+        """What the next values (B, N) determine, and the cache for those behind them.
+
+        Args:
+            values: The next samples or codes of recordings.
+            cache: Of those before; None at the beginning.
+            is_last: Whether the recordings end here.
+        """
+        cache = self.start(values) if cache is None else cache
+        size = self.values_per_block * _BLOCKS_PER_CALL.get(values.device.type, _BLOCKS_PER_CALL_ON_ACCELERATORS)
+        outputs, blocks = [], torch.tensor_split(values, max(1, round(values.shape[1] / size)), dim=1)
+        for i, block in enumerate(blocks):
+            output, cache = self.block(block, cache, is_last and i == len(blocks) - 1)
+            outputs.append(output)
+        return torch.cat(outputs, dim=1), cache
 
 
-def encode_next(
-    encoder: FramePart,
-    quantizer: Quantizer,
-    samples: Tensor,
-    hop_length: int,
-    cache: Q2D2EncoderCache | None,
-    is_last: bool,
-) -> tuple[Tensor, Q2D2EncoderCache]:
-    """Codes (B, T) that the next samples (B, N) determine, and the cache for those behind them.
+class ChunkEncoder(_InBlocks[Q2D2EncoderCache]):
+    """Codes (B, T) that the next samples (B, N) of recordings determine; made anew for every call of a model.
 
     Args:
         encoder: Of finite context.
         quantizer: Of the same codec.
-        samples: The next samples (B, N) of recordings.
         hop_length: Samples per frame.
-        cache: Of the samples before, None at the beginning.
-        is_last: Whether the recordings end here; an unfinished frame is then completed with zeros.
+        block_frames: About how many frames to compute at a time.
     """
-    context = encoder.context_frames
-    before = samples.new_zeros(len(samples), 2 * context * hop_length) if cache is None else cache.samples
-    samples = torch.cat([before, samples], dim=1)
-    if is_last:
-        samples = F.pad(samples, (0, -samples.shape[1] % hop_length))
-    num_whole = samples.shape[1] // hop_length
-    frames = samples[:, : num_whole * hop_length].unflatten(1, (num_whole, hop_length))  # (B, 2 context + T, hop)
-    first = (0 if cache is None else cache.frames.num_frames) - 2 * context  # position of frames[:, 0]
-    latents, state = advance(
-        encoder.frame_stages(), frames[:, 2 * context :], None if cache is None else cache.frames, is_last
-    )
-    codes, stable = quantizer.encode_stable(latents)
-    if not stable.all():
-        if is_last:
-            frames = _append_zeros(frames, context)
-        mask = _frame_mask(first, frames, state.num_frames if is_last else None)
+
+    def __init__(self, encoder: Encoder, quantizer: Quantizer, hop_length: int, block_frames: int):
+        self.quantizer = quantizer
+        self.hop_length = hop_length
+        self.values_per_block = block_frames * hop_length
+        self.stages = encoder.frame_stages()
+        self.context = total_context(self.stages)
+        self.exact_encoder = ExactEncoder(encoder, quantizer)
+
+    def start(self, values: Tensor) -> Q2D2EncoderCache:
+        return Q2D2EncoderCache(values.new_zeros(len(values), 2 * self.context * self.hop_length), FrameCache())
+
+    def block(self, values: Tensor, cache: Q2D2EncoderCache, is_last: bool) -> tuple[Tensor, Q2D2EncoderCache]:
+        samples = torch.cat([cache.samples, values], dim=1)
+        if is_last:  # an unfinished frame is completed with zeros
+            samples = F.pad(samples, (0, -samples.shape[1] % self.hop_length))
+        num_whole = samples.shape[1] // self.hop_length
+        frames = samples[:, : num_whole * self.hop_length].unflatten(1, (num_whole, self.hop_length))
+        latents, state = advance(self.stages, frames[:, 2 * self.context :], cache.frames, is_last)
+        codes, stable = self.quantizer.encode_stable(latents)
+        if not stable.all():
+            first = cache.frames.num_frames - 2 * self.context  # position of frames[:, 0]
+            windows, masks = self._windows(frames, first, state.num_frames if is_last else None, codes.shape[1])
+            codes[~stable] = self.exact_encoder(windows[~stable], masks[~stable])
+        begin = (num_whole - 2 * self.context) * self.hop_length  # of what the samples to come need
+        return codes, Q2D2EncoderCache(samples[:, begin:].clone(), state)
+
+    def _windows(self, frames: Tensor, first: int, num_frames: int | None, count: int) -> tuple[Tensor, Tensor]:
+        """Windows (B, count, W, hop_length) around the last frames, and which frames (B, count, W) of them are inside.
+
+        Args:
+            frames: (B, T, hop_length), with the context on both sides.
+            first: Position of the first of them in the recordings.
+            num_frames: Of the recordings, if they end here.
+            count: Of windows.
+        """
+        if num_frames is not None:
+            frames = _append_zeros(frames, self.context)
+        mask = _frame_mask(first, frames, num_frames)
         mask = torch.ones_like(frames[..., 0], dtype=torch.bool) if mask is None else mask
-        size = 2 * context + 1
-        skip = frames.shape[1] - size + 1 - codes.shape[1]  # windows around what lies before the recording
-        windows, masks = frames.unfold(1, size, 1).movedim(-1, 2)[:, skip:], mask.unfold(1, size, 1)[:, skip:]
-        codes[~stable] = encode_exactly(encoder, quantizer, windows[~stable], masks[~stable])
-    keep = samples.shape[1] - (num_whole - 2 * context) * hop_length
-    return codes, Q2D2EncoderCache(samples[:, samples.shape[1] - keep :].clone(), state)
+        size = 2 * self.context + 1
+        skip = frames.shape[1] - size + 1 - count  # windows around what lies before the recording
+        return frames.unfold(1, size, 1).movedim(-1, 2)[:, skip:], mask.unfold(1, size, 1)[:, skip:]
 
 
-def decode_next(
-    decoder: FramePart, quantizer: Quantizer, codes: Tensor, cache: Q2D2DecoderCache | None, is_last: bool
-) -> tuple[Tensor, Q2D2DecoderCache]:
-    """Audio (B, N) float32 that the next codes (B, T) determine, and the cache; see `encode_next`."""
-    quantized = quantizer.decode(codes).to(next(decoder.parameters()).dtype)
-    audio, state = advance(decoder.frame_stages(), quantized, None if cache is None else cache.frames, is_last)
-    return audio.flatten(1).float(), Q2D2DecoderCache(len(codes), state)
+class ChunkDecoder(_InBlocks[Q2D2DecoderCache]):
+    """Audio (B, N) float32 that the next codes (B, T) of recordings determine; made anew for every call of a model.
+
+    Args:
+        decoder: Of finite context.
+        quantizer: Of the same codec.
+        block_frames: About how many frames to compute at a time.
+    """
+
+    def __init__(self, decoder: FramePart, quantizer: Quantizer, block_frames: int):
+        self.quantizer = quantizer
+        self.values_per_block = block_frames
+        self.stages = decoder.frame_stages()
+        self.dtype = next(decoder.parameters()).dtype
+
+    def start(self, values: Tensor) -> Q2D2DecoderCache:
+        return Q2D2DecoderCache(len(values), FrameCache())
+
+    def block(self, values: Tensor, cache: Q2D2DecoderCache, is_last: bool) -> tuple[Tensor, Q2D2DecoderCache]:
+        quantized = self.quantizer.decode(values).to(self.dtype)
+        audio, state = advance(self.stages, quantized, cache.frames, is_last)
+        return audio.flatten(1).float(), Q2D2DecoderCache(len(values), state)

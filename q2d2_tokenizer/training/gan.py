@@ -17,7 +17,7 @@ class Autoencoder(nn.Module):
         self.codec = codec
 
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        quantized, codes = self.codec.quantizer(self.codec.encoder(audio))
+        quantized, codes = self.codec.quantizer(self.codec.encoder(audio, exact=False))
         return self.codec.decoder(quantized), codes
 
 
