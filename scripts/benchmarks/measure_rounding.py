@@ -2,13 +2,12 @@
 
     python scripts/benchmarks/measure_rounding.py --data 'speech/*-validation-*.parquet' --clips 20
 
-Computes speech and hard cases in float32, in pieces of several sizes, on one thread and two, and in float64, and prints
+Computes speech and hard cases in float32, in chunks of several sizes, on one thread and two, and in float64, and prints
 the largest differences in lattice units: they must stay well below `ROUNDING_MARGIN`. Then the share of frames that are
 computed again in float64 because of it. Run it for new weights.
 """
 
 import argparse
-import copy
 import sys
 from collections.abc import Iterator
 
@@ -21,9 +20,9 @@ from q2d2_tokenizer import Q2D2Model, default_checkpoint
 from q2d2_tokenizer.corpus.sources import Corpus
 from q2d2_tokenizer.corpus.tokenize import CorpusOptions, read_recording
 from q2d2_tokenizer.quantizers import ROUNDING_MARGIN
-from q2d2_tokenizer.streaming import advance
+from q2d2_tokenizer.streaming import FrameCache, advance, exact_copy
 
-PIECES = [(10**9, 1), (10**9, 2), (768, 1), (96, 1), (37, 1), (5, 1), (1, 1)]  # frames at a time, threads
+CHUNKS = [(10**9, 1), (10**9, 2), (768, 1), (96, 1), (37, 1), (5, 1), (1, 1)]  # frames at a time, threads
 CLIP_SECONDS = 4
 
 
@@ -44,19 +43,9 @@ def hard_cases(rate: int) -> Iterator[tuple[str, np.ndarray]]:
     yield "constant", np.full(time.size, 0.8)
 
 
-def exact_copy(model: Q2D2Model) -> Q2D2Model:
-    """The model in float64, buffers too."""
-    exact = copy.deepcopy(model)
-    for module in exact.modules():
-        for tensor in (*module._parameters.values(), *module._buffers.values()):
-            if tensor is not None and tensor.is_floating_point():
-                tensor.data = tensor.data.double()
-    return exact
-
-
 def bounded_channels(model: Q2D2Model, frames: Tensor, size: int) -> Tensor:
     """Channels (T, d) before they are quantized, of frames (1, T, hop_length) computed `size` at a time."""
-    outputs, cache = [], None
+    outputs, cache = [], FrameCache()
     for start in range(0, frames.shape[1], size):
         is_last = start + size >= frames.shape[1]
         latents, cache = advance(model.encoder.frame_stages(), frames[:, start : start + size], cache, is_last)
@@ -65,14 +54,14 @@ def bounded_channels(model: Q2D2Model, frames: Tensor, size: int) -> Tensor:
 
 
 def measure(models: tuple[Q2D2Model, Q2D2Model], samples: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    """Largest differences (T,) from float64 and between pieces, and which tokens (T,) are stable, of one recording."""
+    """Largest differences (T,) from float64 and between chunks, and which tokens (T,) are stable, of one recording."""
     model, exact_model = models
     audio = torch.from_numpy(samples.astype(np.float32))
     hop = model.config.hop_length
     frames = F.pad(audio, (0, -len(audio) % hop)).view(1, -1, hop)
     exact = bounded_channels(exact_model, frames.double(), 10**9)
     results = []
-    for size, threads in PIECES:
+    for size, threads in CHUNKS:
         torch.set_num_threads(threads)
         results.append(bounded_channels(model, frames[:, : 60 if size < 10 else None], size))
     torch.set_num_threads(1)
@@ -100,9 +89,9 @@ def main() -> int:
         cells = [cell for batch in corpus.read(corpus.split(arguments.clips)[0]) for cell in batch.cells]
         recordings = [np.concatenate(list(read_recording(cell, rate, CorpusOptions(silent="keep")))) for cell in cells]
         cases[source] = [samples[: rate * CLIP_SECONDS] for samples in recordings]
-    models, worst = (model, exact_copy(model)), 0.0
+    models, worst = (model, exact_copy(model, torch.float64)), 0.0
     print(
-        "| audio | frames | from float64, max | 99% | between pieces, max | computed again |\n|---|---|---|---|---|---|"
+        "| audio | frames | from float64, max | 99% | between chunks, max | computed again |\n|---|---|---|---|---|---|"
     )
     with torch.no_grad():
         for name, clips in cases.items():
