@@ -10,7 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configuration_q2d2 import Q2D2Config
-from .layers import ConvNeXtBackbone, Float32Buffers, FramePart, Stage, overlap_add, total_context
+from .layers import (
+    ConvNeXtBackbone,
+    Float32Buffers,
+    FramePart,
+    Stage,
+    frame_signal,
+    overlap_add,
+    total_context,
+)
 from .registry import Registry
 
 DECODERS = Registry("decoder")
@@ -28,19 +36,93 @@ class IstftHead(Float32Buffers):
         super().__init__()
         self.n_fft = n_fft
         self.hop_length = hop_length
+        self.overlap_frames = math.ceil((n_fft / hop_length - 1) / 2)  # on each side, that a frame overlaps
         self.project = nn.Linear(dim, n_fft + 2)
         self.register_buffer("window", torch.hann_window(n_fft, dtype=torch.float32).clone())
 
+    def frame_stages(self) -> list[Stage]:
+        """The head is one stage."""
+        return [Stage(self, self.overlap_frames)]
+
     def forward(self, x: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        log_magnitude, phase = self.project(x).float().chunk(2, dim=-1)  # 2 x (B, T, n_fft // 2 + 1)
+        real, imaginary, _ = self._spectrum(x)
+        return self._overlap(self._windows(real, imaginary), frame_mask)
+
+    def _spectrum(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Real part, imaginary part and magnitude (B, T, n_fft // 2 + 1) of every frame."""
+        log_magnitude, phase = self.project(x).float().chunk(2, dim=-1)
         magnitude = log_magnitude.clamp_max(math.log(self.n_fft)).exp()  # a full-scale frame cannot be louder
-        mask = torch.ones_like(x[..., :1]) if frame_mask is None else frame_mask.unsqueeze(-1)
-        mask = mask.float()  # (B, T, 1)
-        spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())  # faster than torch.polar
-        frames = torch.fft.irfft(spectrum, self.n_fft) * (self.window * mask)
+        return magnitude * phase.cos(), magnitude * phase.sin(), magnitude
+
+    def _windows(self, real: Tensor, imaginary: Tensor) -> Tensor:
+        """Windowed samples (B, T, n_fft) of spectra."""
+        return torch.fft.irfft(torch.complex(real, imaginary), self.n_fft) * self.window  # faster than torch.polar
+
+    def _overlap(self, windows: Tensor, frame_mask: Tensor | None) -> Tensor:
+        """Audio (B, T, hop_length) of windowed samples (B, T, n_fft)."""
+        mask = torch.ones_like(windows[..., :1]) if frame_mask is None else frame_mask.unsqueeze(-1).float()
         envelope = overlap_add(self.window.square() * mask, self.hop_length)
-        audio = overlap_add(frames, self.hop_length) / envelope.clamp_min(1e-8)
+        audio = overlap_add(windows * mask, self.hop_length) / envelope.clamp_min(1e-8)
         return audio.unflatten(-1, (-1, self.hop_length))
+
+
+class ExcitedIstftHead(IstftHead):
+    """An inverse-STFT head whose spectra are excited by the harmonics of its own lower band.
+
+    A network at the frame rate places the phases of low harmonics well, and those of high ones not at all: they turn
+    many times a frame. So the lower band is synthesized first and rectified, which gives harmonics at all multiples of
+    its pitch, with phases that run on. Their spectrum, made flat, is mixed into every frame as the network asks.
+
+    Source: after neural source-filter vocoders, arXiv 1904.12088. Differs: the source is the decoder's own lower band,
+    so no pitch is predicted, and a frame still depends on a few others only.
+
+    Args:
+        dim: Channels of the hidden states.
+        n_fft: Length of a synthesis frame, in samples.
+        hop_length: Samples per frame.
+        cutoff: Upper end of the lower band, as a share of the sampling rate.
+    """
+
+    SMOOTHING = 25  # bins over which the source is made flat; odd
+    SILENCE = 1e-8  # power of a source that counts as none
+
+    low_pass: Tensor
+
+    def __init__(self, dim: int, n_fft: int, hop_length: int, cutoff: float):
+        super().__init__(dim, n_fft, hop_length)
+        self.mix = nn.Linear(dim, n_fft + 2)  # what is added of the frame's own phases and of the source
+        bins = torch.arange(n_fft // 2 + 1, dtype=torch.float32) / n_fft
+        self.register_buffer("low_pass", ((1.25 - bins / cutoff) * 2).clamp(0, 1))
+
+    def frame_stages(self) -> list[Stage]:
+        """Spectra of the frames, the lower band, the excited spectra, the audio."""
+        overlapping = [Stage(apply, self.overlap_frames) for apply in (self._low_band, self._excite, self._overlap)]
+        return [Stage(self._spectra, 0), *overlapping]
+
+    def _spectra(self, x: Tensor, frame_mask: Tensor | None) -> Tensor:
+        """Windows of the lower band; real and imaginary part of the frame's own share; magnitude of the source."""
+        real, imaginary, magnitude = self._spectrum(x)
+        low = self._windows(real * self.low_pass, imaginary * self.low_pass)
+        own, source = self.mix(x).float().chunk(2, dim=-1)
+        own = own + 1
+        return torch.cat([low, own * real, own * imaginary, source * magnitude], dim=-1)
+
+    def _low_band(self, x: Tensor, frame_mask: Tensor | None) -> Tensor:
+        """The same with samples (B, T, hop_length) of the lower band in place of its windows."""
+        return torch.cat([self._overlap(x[..., : self.n_fft], frame_mask), x[..., self.n_fft :]], dim=-1)
+
+    def _excite(self, x: Tensor, frame_mask: Tensor | None) -> Tensor:
+        """Windows (B, T, n_fft) of the excited spectra."""
+        low = x[..., : self.hop_length].detach().relu()
+        low = low if frame_mask is None else low * frame_mask.unsqueeze(-1).float()
+        real, imaginary, source = x[..., self.hop_length :].chunk(3, dim=-1)
+        windows = frame_signal(low.flatten(1), self.n_fft, self.hop_length) * self.window
+        excitation = torch.fft.rfft(windows)  # (B, T, n_fft // 2 + 1)
+        power = excitation.real.square() + excitation.imag.square()
+        smooth = F.avg_pool1d(power, self.SMOOTHING, 1, self.SMOOTHING // 2, count_include_pad=False)
+        scale = source * (smooth + self.SILENCE).rsqrt()
+        real = torch.addcmul(real, scale, excitation.real)
+        return self._windows(real, torch.addcmul(imaginary, scale, excitation.imag))
 
 
 class ResnetBlock(nn.Module):
@@ -96,13 +178,15 @@ class VocosDecoder(FramePart):
     Source: Vocos, arXiv 2306.00814.
 
     Args:
-        config: Hidden size and hop length are read from it.
+        config: Sampling rate, hidden size and hop length are read from it.
         dim: Channels of the blocks.
         depth: ConvNeXt blocks.
         expansion: Width of the network in each block, as a multiple of `dim`.
         kernel_size: Of the convolutions, in frames; odd.
         overlap: Length of a synthesis frame, in hops.
         attention: Put the paper's ResNet and attention blocks first; every frame then depends on the whole recording.
+        excitation_hz: Excite the head by the harmonics of its band below that frequency, see [`ExcitedIstftHead`]; 0
+            for none.
     """
 
     def __init__(
@@ -114,21 +198,26 @@ class VocosDecoder(FramePart):
         kernel_size: int = 7,
         overlap: int = 4,
         attention: bool = False,
+        excitation_hz: float = 0.0,
     ):
         super().__init__()
         self.prenet = AttentionPrenet(config.hidden_size) if attention else None
         self.backbone = ConvNeXtBackbone(config.hidden_size, dim, depth, dim * expansion, kernel_size)
-        self.head = IstftHead(dim, overlap * config.hop_length, config.hop_length)
+        n_fft, hop = overlap * config.hop_length, config.hop_length
+        self.head = (
+            ExcitedIstftHead(dim, n_fft, hop, excitation_hz / config.sampling_rate)
+            if excitation_hz
+            else IstftHead(dim, n_fft, hop)
+        )
         if not attention:
             self.context_frames = total_context(self.frame_stages())
 
     def frame_stages(self) -> list[Stage]:
-        """The stages of the backbone and the head; with attention there are none."""
-        context = math.ceil((self.head.n_fft / self.head.hop_length - 1) / 2)
-        return [*self.backbone.frame_stages(), Stage(self.head, context)]
+        """The stages of the backbone and of the head; with attention before them."""
+        return [*self.backbone.frame_stages(), *self.head.frame_stages()]
 
     def forward(self, quantized: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         x = quantized.to(self.head.project.weight.dtype)
         if self.prenet is not None:
             x = self.prenet(x, frame_mask)
-        return self.head(self.backbone(x, frame_mask), frame_mask).flatten(1).unsqueeze(1)  # (B, 1, N)
+        return super().forward(x, frame_mask).flatten(1).unsqueeze(1)  # (B, 1, N)

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from q2d2_tokenizer import Q2D2Config, default_checkpoint
-from q2d2_tokenizer.decoders import DECODERS
+from q2d2_tokenizer.decoders import DECODERS, ExcitedIstftHead
 from q2d2_tokenizer.encoders import ENCODERS
 from q2d2_tokenizer.layers import ConvNeXtBlock, frame_signal, mel_filters, overlap_add
 
@@ -29,6 +29,7 @@ ENCODER_CASES = [(name, {}) for name in ENCODERS] + [
 ]
 DECODER_CASES = [(name, {}) for name in DECODERS] + [
     ("vocos", {"attention": True}),
+    *(("vocos", {"excitation_hz": 3000.0, "overlap": overlap}) for overlap in (1, 2, 4)),
     *(("vocos", {"overlap": overlap}) for overlap in (1, 2, 3, 5, 8)),
 ]
 
@@ -94,7 +95,7 @@ def test_latent_depends_on_its_context_only(name: str, kwargs: dict):
 
 @pytest.mark.parametrize(("name", "kwargs"), DECODER_CASES)
 def test_audio_depends_on_its_context_only(name: str, kwargs: dict):
-    decoder, frames = build(DECODERS, name, kwargs), 41
+    decoder, frames = build(DECODERS, name, kwargs), 61
     latents = torch.randn(1, frames, 8, requires_grad=True)
     decoder(latents).view(frames, HOP)[frames // 2].square().sum().backward()
     per_frame = latents.grad[0].abs().sum(-1)
@@ -105,6 +106,22 @@ def test_audio_depends_on_its_context_only(name: str, kwargs: dict):
         context = decoder.context_frames
         assert (per_frame[: frames // 2 - context] == 0).all()
         assert (per_frame[frames // 2 + context + 1 :] == 0).all()
+
+
+def test_excitation_has_the_harmonics_of_the_lower_band():
+    rate, hop, n_fft, pitch = 24000, 320, 1280, 300
+    head = ExcitedIstftHead(4, n_fft, hop, cutoff=1200 / rate)
+    frames = 40
+    low = 0.1 * torch.sin(2 * torch.pi * pitch * torch.arange(frames * hop) / rate)
+    nothing, all_of_it = torch.zeros(1, frames, n_fft // 2 + 1), torch.ones(1, frames, n_fft // 2 + 1)
+    parts = [low.view(1, frames, hop), nothing, nothing, all_of_it]
+    audio = head._overlap(head._excite(torch.cat(parts, dim=-1), None), None).flatten()
+    power = torch.fft.rfft(audio[4000:-4000] * torch.hann_window(len(audio) - 8000)).abs().square()
+    hertz = torch.arange(len(power)) * rate / (len(audio) - 8000)
+    distance = (hertz - pitch * (hertz / pitch).round()).abs()
+    upper = (hertz > 2000) & (hertz < 8000)
+    assert power[upper & (distance < 20)].sum() > 30 * power[upper & (distance > 60)].sum()
+    assert power[upper].sum() > power[~upper].sum() / 10  # the source is flat, though a tone has no upper band
 
 
 @pytest.mark.parametrize("size", [(6, 1), (6, 3), (9, 7)])
