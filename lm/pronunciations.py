@@ -46,6 +46,9 @@ class Pronunciations:
     def __len__(self) -> int:
         return len(self._phones_of)
 
+    def __contains__(self, word: object) -> bool:
+        return word in self._phones_of
+
     @classmethod
     def load(cls, path: str | Path) -> "Pronunciations":
         """Read a dictionary file, or `pronunciations.txt` of a folder."""
