@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from tokenizers import AddedToken
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.generation import LogitsProcessorList
 
@@ -43,19 +44,26 @@ class AudioTokens:
     first_code_id: int
 
     def codes_to_ids(self, codes: Ids) -> Ids:
-        """Ids (...) int64 of codes (...).
+        """Ids (..., T + 2) int64 of codes (..., T) between the markers: what the tokenizer makes of `codes_to_text`.
 
         Raises:
             ValueError: If they are no integers within 0 and `codebook_size - 1`.
         """
-        return checked_ids(codes, 0, self.codebook_size, "audio codes") + self.first_code_id
+        ids = checked_ids(codes, 0, self.codebook_size, "audio codes") + self.first_code_id
+        if isinstance(ids, Tensor):
+            return nn.functional.pad(nn.functional.pad(ids, (1, 0), value=self.start_id), (0, 1), value=self.end_id)
+        return np.pad(ids, [(0, 0)] * (ids.ndim - 1) + [(1, 1)], constant_values=(self.start_id, self.end_id))
 
     def ids_to_codes(self, ids: Ids) -> Ids:
-        """Codes (...) int64 of ids (...) of audio codes.
+        """Codes (..., T) int64 of ids of audio codes, with or without the markers at their ends.
 
         Raises:
-            ValueError: If one is no id of a code.
+            ValueError: If one between the markers is no id of a code.
         """
+        if ids.shape[-1] and (ids[..., 0] == self.start_id).all():
+            ids = ids[..., 1:]
+        if ids.shape[-1] and (ids[..., -1] == self.end_id).all():
+            ids = ids[..., :-1]
         stop = self.first_code_id + self.codebook_size
         return checked_ids(ids, self.first_code_id, stop, "ids of audio codes") - self.first_code_id
 
