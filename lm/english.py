@@ -327,7 +327,7 @@ def _ends_sentence(text: str, end: int, before_any_name: bool = False) -> bool:
     if not rest.strip():
         return True
     following = re.match(r"\s+[\"'(\[“‘]*([A-Z][A-Za-z]*)\b(?!\.[A-Z\s])", rest)
-    return bool(following) and (before_any_name or following[1].lower() in _STARTERS)
+    return following is not None and (before_any_name or following[1].lower() in _STARTERS)
 
 
 def _abbreviation(match: re.Match) -> str:

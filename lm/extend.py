@@ -153,6 +153,8 @@ def add_audio_tokens(
     found = tokenizer.convert_tokens_to_ids([texts[0], texts[-1]])
     if found != [first, first + len(texts) - 1]:
         raise ValueError(f"the tokenizer gave ids {found} to its new tokens, expected them in a row from {first}")
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:  # some models have rows to spare
+    embeddings = model.get_input_embeddings()
+    assert isinstance(embeddings, nn.Embedding)
+    if len(tokenizer) > embeddings.num_embeddings:  # some models have rows to spare
         model.resize_token_embeddings(len(tokenizer))
     return AudioTokens(codebook_size, codec_fingerprint, first, first + 1, first + 2)

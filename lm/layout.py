@@ -231,7 +231,10 @@ def codes_to_indices(codes: Ids, points_per_group: Sequence[int]) -> list[Ids]:
 def indices_to_codes(indices: Sequence[Ids], points_per_group: Sequence[int]) -> Ids:
     """Codes (...) of the points (...) of each group, first group first."""
     places = [math.prod(points_per_group[:group]) for group in range(len(points_per_group))]
-    return sum(index * place for index, place in zip(indices, places, strict=True))
+    codes = indices[0]  # the first place is 1
+    for index, place in zip(indices[1:], places[1:], strict=True):
+        codes = codes + index * place
+    return codes
 
 
 def checked_ids(values: Ids, first: int, stop: int, name: str) -> Ids:

@@ -41,7 +41,7 @@ class Pronunciations:
         self.phones = sorted({phone for phones in self._phones_of.values() for phone in phones})
         symbols = {phone: chr(_FIRST + number) for number, phone in enumerate(self.phones)}
         self.alphabet = "".join(symbols.values())
-        self._spelling = {word: "".join(map(symbols.get, phones)) for word, phones in self._phones_of.items()}
+        self._spelling = {word: "".join(symbols[phone] for phone in phones) for word, phones in self._phones_of.items()}
 
     def __len__(self) -> int:
         return len(self._phones_of)
@@ -78,7 +78,7 @@ class Pronunciations:
 
         def spelling(match: re.Match) -> str:
             """Of one word."""
-            if spelled_share and rng.random() < spelled_share:
+            if rng is not None and spelled_share and rng.random() < spelled_share:
                 return match[0]
             return self._spelling.get(match[0], match[0])
 
@@ -88,4 +88,4 @@ class Pronunciations:
         """Text with the private characters of `to_phones` as phones between slashes."""
         names = {character: phone for character, phone in zip(self.alphabet, self.phones, strict=True)}
         run = re.compile(f"[{self.alphabet[0]}-{self.alphabet[-1]}]+")
-        return run.sub(lambda match: f"/{' '.join(map(names.get, match[0]))}/", text)
+        return run.sub(lambda match: f"/{' '.join(names[character] for character in match[0])}/", text)
