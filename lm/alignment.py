@@ -63,8 +63,8 @@ class Alignment:
         """First codes (n + 1,) of the pieces of every recording, and the end of the last one.
 
         Args:
-            codes: Of each recording (T,).
-            pieces: Of each text (n,), with 1 <= n; a text longer than its recording is spread evenly.
+            codes: Codes (T,) of each recording.
+            pieces: Pieces (n,) of each text, with 1 <= n; a text longer than its recording is spread evenly.
         """
         groups = [len(table[0]) for table in self.log_probs]
         num_states = np.clip(np.round(self.expected / 2), 1, _MOST_STATES).astype(np.int64)
@@ -121,9 +121,9 @@ def align(
     """Fit an alignment to recordings; returns it with their starts, see `Alignment.starts`.
 
     Args:
-        codes: Of each recording (T,).
-        pieces: Of each text (n,), with 1 <= n.
-        points_per_group: Of the codec.
+        codes: Codes (T,) of each recording.
+        pieces: Pieces (n,) of each text, with 1 <= n.
+        points_per_group: Points of each group of the codec.
         expected: Codes (size,) that each piece takes on average.
         may_be_silent: Which pieces (size,) may be without a code.
     """

@@ -51,7 +51,7 @@ def make_windows(
     Args:
         corpus: The recordings.
         context: Longest sequence, in tokens.
-        speech_only_share: Of the recordings with text that are shown without it.
+        speech_only_share: Share of the recordings with text that are shown without it.
         rng: For these choices; without it, the share must be 0 or 1 and long recordings are shown from their start.
     """
     n = len(corpus)
@@ -124,8 +124,8 @@ class TrainingBatches:
         corpus: The recordings.
         context: Longest sequence, in tokens.
         tokens_per_batch: Largest batch over all processes, in tokens with their padding.
-        speech_only_share: Of the recordings with text that are shown without it.
-        seed: Of the whole run.
+        speech_only_share: Share of the recordings with text that are shown without it.
+        seed: Seed of the whole run.
 
     Raises:
         ValueError: If a batch would not hold the longest sequence.

@@ -94,7 +94,7 @@ class TokenCorpus:
         layout: Vocabulary of the language model.
         text: Text tokenizer of a model with text. Recordings with an empty or unreadable text are speech alone.
         speech_sources: Like `sources`; their texts are not shown.
-        spelled_share: Of the words with a pronunciation that are shown in letters.
+        spelled_share: Share of the words with a pronunciation that are shown in letters.
         seed: Chooses those words.
 
     Raises:

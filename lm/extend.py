@@ -30,8 +30,8 @@ class AudioTokens:
     """Audio codes in the vocabulary of an extended model.
 
     Args:
-        codebook_size: Of the codec.
-        codec_fingerprint: Of the codec.
+        codebook_size: Number of codes of the codec.
+        codec_fingerprint: Fingerprint of the codec.
         start_id: Id of `<|audio|>`.
         end_id: Id of `<|audio_end|>`.
         first_code_id: Id of `<|q2d2_0|>`; those of the other codes follow.
@@ -102,8 +102,8 @@ class AudioTokens:
         """Read what `save` wrote.
 
         Args:
-            folder: Of the model.
-            codec_fingerprint: Of the codec it is to be used with.
+            folder: Folder of the model.
+            codec_fingerprint: Fingerprint of the codec it is to be used with.
 
         Raises:
             ValueError: If the file is none of this kind, or for another codec.
@@ -137,8 +137,8 @@ def add_audio_tokens(
     Args:
         model: Any causal language model of transformers; changed.
         tokenizer: Its tokenizer; changed.
-        codebook_size: Of the codec.
-        codec_fingerprint: Of the codec, `Q2D2Model.fingerprint()`.
+        codebook_size: Number of codes of the codec.
+        codec_fingerprint: Fingerprint of the codec, `Q2D2Model.fingerprint()`.
 
     Raises:
         ValueError: If the tokenizer has one of the tokens already.

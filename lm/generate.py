@@ -35,26 +35,26 @@ _CANDIDATE_SEEDS = 1_000_003  # from the seed of one candidate to the next
 class GenerationSettings:
     """What is sampled and when it ends; lengths are in codes."""
 
-    temperature: float = field(default=0.5, metadata={"help": "Of sampling; 0 takes the likeliest code"})
+    temperature: float = field(default=0.5, metadata={"help": "Temperature of sampling; 0 takes the likeliest code"})
     top_k: int = field(default=0, metadata={"help": "Sample among that many likeliest codes; 0 for all"})
     top_p: float = field(default=0.9, metadata={"help": "Sample among the likeliest codes of that total probability"})
     guidance_scale: float = field(
-        default=1.0, metadata={"help": "How far scores are moved away from those without the text; 1 for not at all"}
+        default=1.0, metadata={"help": "Move scores away from those without the text by this factor; 1 for not at all"}
     )
     candidates: int = field(
         default=1,
-        metadata={"help": "Runs of each text; the one whose codes the text explains best is kept"},
+        metadata={"help": "Speak each text so often and keep the run whose codes the text explains best"},
     )
     repetition_penalty: float = field(
-        default=0.0, metadata={"help": "Taken off the logit of a code for each time it occurs in the window"}
+        default=0.0, metadata={"help": "Subtract this from the logit of a code for each time it occurs in the window"}
     )
-    repetition_window: int = field(default=40, metadata={"help": "Last codes that the penalty counts"})
-    min_codes: int = field(default=1, metadata={"help": "Codes before the end is allowed"})
-    max_codes: int = field(default=1500, metadata={"help": "Most codes; the context may hold fewer"})
+    repetition_window: int = field(default=40, metadata={"help": "Count that many last codes for the penalty"})
+    min_codes: int = field(default=1, metadata={"help": "Allow the end only after that many codes"})
+    max_codes: int = field(default=1500, metadata={"help": "Stop after that many codes; the context may hold fewer"})
     loop_codes: int = field(
-        default=150, metadata={"help": "Stop when so many codes in a row hold few different ones; 0 for never"}
+        default=150, metadata={"help": "Stop when the last N codes hold at most N / 4 distinct ones; 0 for never"}
     )
-    seed: int = field(default=0, metadata={"help": "Of sampling; row i of a batch has the seed plus i"})
+    seed: int = field(default=0, metadata={"help": "Seed of sampling; row i of a batch has the seed plus i"})
 
     def __post_init__(self):
         if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or self.repetition_penalty < 0:

@@ -135,9 +135,9 @@ class LanguageModel:
         """Read what `save` wrote, for inference.
 
         Args:
-            folder: Of the language model.
-            codec_fingerprint: Of the codec it is to be used with; not checked if it is None.
-            dtype: Of the weights in memory.
+            folder: Folder of the language model.
+            codec_fingerprint: Fingerprint of the codec it is to be used with; not checked if it is None.
+            dtype: Type of the weights in memory.
 
         Raises:
             ValueError: If the model is of another kind or for another codec, or its parts do not belong together.

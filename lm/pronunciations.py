@@ -20,7 +20,7 @@ class Pronunciations:
     """Phones of words.
 
     Args:
-        content: Of a dictionary file.
+        content: Text of a dictionary file.
 
     Raises:
         ValueError: If it holds no word, or a word without phones.
@@ -72,12 +72,12 @@ class Pronunciations:
 
         Args:
             text: As `normalize_text` gives it.
-            spelled_share: Of the known words that stay in letters, so that a model learns to read those too.
+            spelled_share: Share of the known words that stay in letters, so that a model learns to read those too.
             rng: Chooses them.
         """
 
         def spelling(match: re.Match) -> str:
-            """Of one word."""
+            """Spelling of one word."""
             if rng is not None and spelled_share and rng.random() < spelled_share:
                 return match[0]
             return self._spelling.get(match[0], match[0])

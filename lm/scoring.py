@@ -68,7 +68,7 @@ class Totals:
     """Sums of scores over batches and processes.
 
     Args:
-        num_groups: Of a code.
+        num_groups: Groups of a code.
     """
 
     def __init__(self, num_groups: int):
@@ -94,7 +94,7 @@ class Totals:
 
     @property
     def bits(self) -> float:
-        """Of all tokens."""
+        """Bits of all tokens."""
         return self._by_place[0].sum().item() / math.log(2)
 
     def means(self) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def normalize_text(text: str, known: Container[str] = (), language: str = "en") 
     6. repeated spaces and punctuation marks become one.
 
     Args:
-        text: Of any kind.
+        text: Any text.
         known: Words with a pronunciation; other words in capitals are spelled.
         language: Whose rules, a key of `LANGUAGES`.
 
@@ -109,8 +109,8 @@ def split_text(text: str, longest: int, known: Container[str] = ()) -> list[str]
     A sentence that is too long is cut behind commas, then between words, and a word that is too long anywhere.
 
     Args:
-        text: Of any kind.
-        longest: Characters of a part, at most.
+        text: Any text.
+        longest: Most characters of a part.
         known: See `normalize_text`.
 
     Raises:
@@ -202,7 +202,7 @@ class TextTokenizer:
 
         Args:
             text: What is to be read.
-            spelled_share: Of the words with a pronunciation that are given in letters all the same, for training.
+            spelled_share: Share of the words with a pronunciation that are given in letters, for training.
             rng: Chooses them.
         """
         text = normalize_text(text, self.known)
@@ -222,7 +222,7 @@ def train_text_tokenizer(
     """Fit a text tokenizer to texts; every letter of the alphabet gets a piece, so that no text is unknown to it.
 
     Args:
-        texts: Of any kind; they are normalised.
+        texts: Any texts; they are normalised.
         size: Number of pieces, at most; less if the texts do not give that many.
         pronunciations: Words to be read as phones; every phone gets a piece too.
 
