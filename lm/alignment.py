@@ -1,4 +1,4 @@
-"""Which codes are the sound of which piece of text: a hidden Markov model, fitted to the recordings themselves.
+"""Which codes are the sound of which piece of text: a hidden Markov model, fitted to the training data.
 
 The pieces of a text are states in a row, each of which gives codes with probabilities of its own, group by group. A
 piece is several equal states, so that it has at least about half of its expected codes. The first guess is that all
@@ -7,12 +7,16 @@ as for the monophones of a speech recognizer).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
 from tqdm.auto import tqdm
 
 from .layout import codes_to_indices
 
+ALIGNMENT_FILE = "alignment.safetensors"
 _ROUNDS = 6
 _PATHS_AT_ONCE = 128
 _BAND, _SHARE = 15.0, 0.1  # how far a path may be from the first guess: codes, or share of the recording
@@ -39,43 +43,97 @@ def mean_durations(starts: list[np.ndarray], pieces: list[np.ndarray], expected:
     return (np.bincount(all_pieces, all_durations, len(expected)) + expected) / (visits + 1)
 
 
+@dataclass(frozen=True)
+class Alignment:
+    """What the pieces of text sound like, fitted by `align`; it places the text of any recording by itself.
+
+    Args:
+        log_probs: Log probabilities (size, G) of the points of each group.
+        stay: Log probabilities (size,) of staying with a piece.
+        expected: Codes (size,) that each piece takes on average.
+        may_be_silent: Which pieces (size,) may be without a code.
+    """
+
+    log_probs: list[np.ndarray]
+    stay: np.ndarray
+    expected: np.ndarray
+    may_be_silent: np.ndarray
+
+    def starts(self, codes: list[np.ndarray], pieces: list[np.ndarray]) -> list[np.ndarray]:
+        """First codes (n + 1,) of the pieces of every recording, and the end of the last one.
+
+        Args:
+            codes: Codes (T,) of each recording.
+            pieces: Pieces (n,) of each text, with 1 <= n; a text longer than its recording is spread evenly.
+        """
+        groups = [len(table[0]) for table in self.log_probs]
+        num_states = np.clip(np.round(self.expected / 2), 1, _MOST_STATES).astype(np.int64)
+        num_states[self.may_be_silent] = 1
+        starts = [_spread(self.expected[row], len(code)) for row, code in zip(pieces, codes, strict=True)]
+        states = [np.repeat(row, num_states[row]) for row in pieces]
+        fits = [len(row) < len(code) for row, code in zip(states, codes, strict=True)]
+        order = sorted(np.flatnonzero(fits), key=lambda i: len(codes[i]))
+        for first in range(0, len(order), _PATHS_AT_ONCE):
+            chosen = order[first : first + _PATHS_AT_ONCE]
+            found = _best_paths(
+                [self._scores(states[i], codes_to_indices(codes[i], groups)) for i in chosen],
+                [_spread((self.expected / num_states)[states[i]], len(codes[i])) for i in chosen],
+                [self.stay[states[i]] for i in chosen],
+                [self.may_be_silent[states[i]] for i in chosen],
+            )
+            for i, row in zip(chosen, found, strict=True):
+                starts[i] = row[np.concatenate([[0], np.cumsum(num_states[pieces[i]])])]
+        return starts
+
+    def _scores(self, states: np.ndarray, points: list[np.ndarray]) -> np.ndarray:
+        """Log probabilities (N, T) of points (T,) of each group in states (N,)."""
+        tables = [table[states][:, point] for table, point in zip(self.log_probs, points, strict=True)]
+        return np.sum(tables, axis=0)
+
+    def save(self, folder: str | Path) -> None:
+        """Write `alignment.safetensors` into a folder."""
+        tables = {f"log_probs.{group}": table for group, table in enumerate(self.log_probs)}
+        others = {"stay": self.stay, "expected": self.expected, "may_be_silent": self.may_be_silent}
+        tensors = {
+            name: np.ascontiguousarray(values, bool if values.dtype == bool else np.float32)
+            for name, values in (tables | others).items()
+        }
+        save_file(tensors, Path(folder) / ALIGNMENT_FILE)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Alignment | None":
+        """Read what `save` wrote; None if there is none."""
+        path = Path(folder) / ALIGNMENT_FILE
+        if not path.exists():
+            return None
+        tensors = load_file(path)
+        log_probs = [tensors[f"log_probs.{group}"] for group in range(len(tensors) - 3)]
+        return cls(log_probs, tensors["stay"], tensors["expected"], tensors["may_be_silent"])
+
+
 def align(
     codes: list[np.ndarray],
     pieces: list[np.ndarray],
     points_per_group: Sequence[int],
     expected: np.ndarray,
     may_be_silent: np.ndarray,
-) -> list[np.ndarray]:
-    """First codes (n + 1,) of the pieces of every recording, and the end of the last one.
+) -> tuple[Alignment, list[np.ndarray]]:
+    """Fit an alignment to recordings; returns it with their starts, see `Alignment.starts`.
 
     Args:
-        codes: Of each recording (T,).
-        pieces: Of each text (n,), with 1 <= n; a text longer than its recording is spread evenly.
-        points_per_group: Of the codec.
+        codes: Codes (T,) of each recording.
+        pieces: Pieces (n,) of each text, with 1 <= n.
+        points_per_group: Points of each group of the codec.
         expected: Codes (size,) that each piece takes on average.
         may_be_silent: Which pieces (size,) may be without a code.
     """
     points = [np.stack(codes_to_indices(row, points_per_group)) for row in codes]  # (P, T) each
     starts = [_spread(expected[row], len(code)) for row, code in zip(pieces, codes, strict=True)]
-    num_states = np.where(may_be_silent, 1, np.clip(np.round(expected / 2), 1, _MOST_STATES)).astype(np.int64)
-    states = [np.repeat(row, num_states[row]) for row in pieces]
-    first_states = [np.concatenate([[0], np.cumsum(num_states[row])]) for row in pieces]
-    fits = [len(row) < len(code) for row, code in zip(states, codes, strict=True)]
-    order = sorted(np.flatnonzero(fits), key=lambda i: len(codes[i]))
-    guesses = [_spread(expected[row] / num_states[row], len(code)) for row, code in zip(states, codes, strict=True)]
     for _ in tqdm(range(_ROUNDS), desc="align", disable=None):
-        scores, stay = _fit(points, pieces, starts, points_per_group, len(expected))
-        for first in range(0, len(order), _PATHS_AT_ONCE):
-            chosen = order[first : first + _PATHS_AT_ONCE]
-            found = _best_paths(
-                [sum(s[states[i]][:, point] for s, point in zip(scores, points[i], strict=True)) for i in chosen],
-                [guesses[i] for i in chosen],
-                [stay[states[i]] for i in chosen],
-                [may_be_silent[states[i]] for i in chosen],
-            )
-            for i, row in zip(chosen, found, strict=True):
-                starts[i] = row[first_states[i]]
-    return starts
+        log_probs, stay = _fit(points, pieces, starts, points_per_group, len(expected))
+        alignment = Alignment(log_probs, stay, expected, may_be_silent)
+        starts = alignment.starts(codes, pieces)
+    return alignment, starts
 
 
 def _spread(durations: np.ndarray, total: int) -> np.ndarray:

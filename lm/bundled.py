@@ -46,7 +46,5 @@ def export_checkpoint(language_model: LanguageModel, folder: str | Path) -> int:
         if not torch.isfinite(weight).all():
             raise ValueError(f"weights must be finite and fit into float16; {name} does not")
     rounded.save_pretrained(folder, state_dict=halves)
-    language_model.layout.save(folder)
-    if language_model.text:
-        language_model.text.save(folder)
+    language_model.save_parts(folder)
     return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())

@@ -1,8 +1,13 @@
 """Keys and values of past tokens, in memory that grows in steps."""
 
+import inspect
+
 from torch import Tensor
-from transformers import LlamaConfig
+from transformers import LlamaConfig, LlamaModel
 from transformers.cache_utils import Cache, DynamicLayer
+
+# What Llama calls its cache: transformers 5.24 has renamed it.
+CACHE_ARGUMENT = "cache" if "cache" in inspect.signature(LlamaModel.forward).parameters else "past_key_values"
 
 
 class GrowingLayer(DynamicLayer):
@@ -19,7 +24,8 @@ class GrowingLayer(DynamicLayer):
         start = self.get_seq_length()
         end = start + key_states.shape[-2]
         if end > self._memory[0].shape[-2]:
-            self._memory = tuple(_grown(memory[:, :, :start], 2 * end) for memory in self._memory)
+            keys, values = self._memory
+            self._memory = (_grown(keys[:, :, :start], 2 * end), _grown(values[:, :, :start], 2 * end))
         for memory, states in zip(self._memory, (key_states, value_states), strict=True):
             memory[:, :, start:end] = states
         self.keys, self.values = (memory[:, :, :end] for memory in self._memory)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from tokenizers import AddedToken
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.generation import LogitsProcessorList
 
@@ -29,8 +30,8 @@ class AudioTokens:
     """Audio codes in the vocabulary of an extended model.
 
     Args:
-        codebook_size: Of the codec.
-        codec_fingerprint: Of the codec.
+        codebook_size: Number of codes of the codec.
+        codec_fingerprint: Fingerprint of the codec.
         start_id: Id of `<|audio|>`.
         end_id: Id of `<|audio_end|>`.
         first_code_id: Id of `<|q2d2_0|>`; those of the other codes follow.
@@ -43,19 +44,26 @@ class AudioTokens:
     first_code_id: int
 
     def codes_to_ids(self, codes: Ids) -> Ids:
-        """Ids (...) int64 of codes (...).
+        """Ids (..., T + 2) int64 of codes (..., T) between the markers: what the tokenizer makes of `codes_to_text`.
 
         Raises:
             ValueError: If they are no integers within 0 and `codebook_size - 1`.
         """
-        return checked_ids(codes, 0, self.codebook_size, "audio codes") + self.first_code_id
+        ids = checked_ids(codes, 0, self.codebook_size, "audio codes") + self.first_code_id
+        if isinstance(ids, Tensor):
+            return nn.functional.pad(nn.functional.pad(ids, (1, 0), value=self.start_id), (0, 1), value=self.end_id)
+        return np.pad(ids, [(0, 0)] * (ids.ndim - 1) + [(1, 1)], constant_values=(self.start_id, self.end_id))
 
     def ids_to_codes(self, ids: Ids) -> Ids:
-        """Codes (...) int64 of ids (...) of audio codes.
+        """Codes (..., T) int64 of ids of audio codes, with or without the markers at their ends.
 
         Raises:
-            ValueError: If one is no id of a code.
+            ValueError: If one between the markers is no id of a code.
         """
+        if ids.shape[-1] and (ids[..., 0] == self.start_id).all():
+            ids = ids[..., 1:]
+        if ids.shape[-1] and (ids[..., -1] == self.end_id).all():
+            ids = ids[..., :-1]
         stop = self.first_code_id + self.codebook_size
         return checked_ids(ids, self.first_code_id, stop, "ids of audio codes") - self.first_code_id
 
@@ -94,8 +102,8 @@ class AudioTokens:
         """Read what `save` wrote.
 
         Args:
-            folder: Of the model.
-            codec_fingerprint: Of the codec it is to be used with.
+            folder: Folder of the model.
+            codec_fingerprint: Fingerprint of the codec it is to be used with.
 
         Raises:
             ValueError: If the file is none of this kind, or for another codec.
@@ -129,8 +137,8 @@ def add_audio_tokens(
     Args:
         model: Any causal language model of transformers; changed.
         tokenizer: Its tokenizer; changed.
-        codebook_size: Of the codec.
-        codec_fingerprint: Of the codec, `Q2D2Model.fingerprint()`.
+        codebook_size: Number of codes of the codec.
+        codec_fingerprint: Fingerprint of the codec, `Q2D2Model.fingerprint()`.
 
     Raises:
         ValueError: If the tokenizer has one of the tokens already.
@@ -145,6 +153,8 @@ def add_audio_tokens(
     found = tokenizer.convert_tokens_to_ids([texts[0], texts[-1]])
     if found != [first, first + len(texts) - 1]:
         raise ValueError(f"the tokenizer gave ids {found} to its new tokens, expected them in a row from {first}")
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:  # some models have rows to spare
+    embeddings = model.get_input_embeddings()
+    assert isinstance(embeddings, nn.Embedding)
+    if len(tokenizer) > embeddings.num_embeddings:  # some models have rows to spare
         model.resize_token_embeddings(len(tokenizer))
     return AudioTokens(codebook_size, codec_fingerprint, first, first + 1, first + 2)

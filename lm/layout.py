@@ -41,12 +41,12 @@ class Layout:
     """Vocabulary of a language model on the tokens of one codec.
 
     Args:
-        codebook_size: Of the codec.
-        sampling_rate: Of the codec, in Hz.
-        codec_fingerprint: Of the codec; tokens of another one are refused.
+        codebook_size: Number of codes of the codec.
+        sampling_rate: Sampling rate of the codec, in Hz.
+        codec_fingerprint: Fingerprint of the codec; tokens of another one are refused.
         text_size: Pieces of the text tokenizer; zero for a model of speech alone.
-        text_fingerprint: Of the text tokenizer; empty for a model of speech alone.
-        points_per_group: Of the codec, from which pair tokens follow; empty if the token data set does not tell.
+        text_fingerprint: Fingerprint of the text tokenizer; empty for a model of speech alone.
+        points_per_group: Points of each group of the codec, for pair tokens; empty if the data set lacks them.
         codes_per_piece: Expected codes of every text piece, from which positions follow; empty for 0, 1, 2, ...
         codes_before_text: Expected codes of silence at the start, for those positions.
 
@@ -198,8 +198,8 @@ class Layout:
         """Read `layout.json` of a folder.
 
         Args:
-            folder: Of a saved language model.
-            codec_fingerprint: Of the codec it is to be used with; not checked if it is None.
+            folder: Folder of a saved language model.
+            codec_fingerprint: Fingerprint of the codec it is to be used with; not checked if it is None.
 
         Raises:
             ValueError: If the file is no layout, of another version, or for another codec.
@@ -231,7 +231,10 @@ def codes_to_indices(codes: Ids, points_per_group: Sequence[int]) -> list[Ids]:
 def indices_to_codes(indices: Sequence[Ids], points_per_group: Sequence[int]) -> Ids:
     """Codes (...) of the points (...) of each group, first group first."""
     places = [math.prod(points_per_group[:group]) for group in range(len(points_per_group))]
-    return sum(index * place for index, place in zip(indices, places, strict=True))
+    codes = indices[0]  # the first place is 1
+    for index, place in zip(indices[1:], places[1:], strict=True):
+        codes = codes + index * place
+    return codes
 
 
 def checked_ids(values: Ids, first: int, stop: int, name: str) -> Ids:

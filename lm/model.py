@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedConfig
 
+from .alignment import ALIGNMENT_FILE, Alignment
 from .layout import BOS, EOS, PAD, Layout
 from .pairs import PairLlamaConfig, PairLlamaForCausalLM
 from .text import TEXT_FILE, TextTokenizer
@@ -58,7 +60,7 @@ def make_language_model(settings: ModelSettings, layout: Layout) -> LlamaForCaus
     Raises:
         ValueError: If pair tokens are wanted and the layout does not know the groups.
     """
-    values = {
+    values: dict[str, Any] = {
         "hidden_size": settings.hidden_size,
         "num_hidden_layers": settings.num_layers,
         "num_attention_heads": settings.num_heads,
@@ -88,6 +90,7 @@ class LanguageModel:
         model: The weights.
         layout: Its vocabulary.
         text: Its text tokenizer; None for a model of speech alone.
+        alignment: Fitted to its training data, if its text lies where its sound is.
 
     Raises:
         ValueError: If the parts do not belong together.
@@ -96,6 +99,7 @@ class LanguageModel:
     model: LlamaForCausalLM | PairLlamaForCausalLM
     layout: Layout
     text: TextTokenizer | None = None
+    alignment: Alignment | None = None
 
     def __post_init__(self):
         config = self.model.config
@@ -110,12 +114,19 @@ class LanguageModel:
         self.layout.check_text(self.text.fingerprint if self.text else "")
 
     def save(self, folder: str | Path) -> None:
-        """Write weights, layout and text tokenizer into a folder; with a flat head any Llama runtime reads it."""
+        """Write everything into a folder; with a flat head any Llama runtime reads it."""
         self.model.save_pretrained(folder)
+        self.save_parts(folder)
+
+    def save_parts(self, folder: str | Path) -> None:
+        """Write all but the weights into a folder; what else was there of another model is deleted."""
         self.layout.save(folder)
-        (Path(folder) / TEXT_FILE).unlink(missing_ok=True)
+        for name in (TEXT_FILE, ALIGNMENT_FILE):
+            (Path(folder) / name).unlink(missing_ok=True)
         if self.text:
             self.text.save(folder)
+        if self.alignment:
+            self.alignment.save(folder)
 
     @classmethod
     def load(
@@ -124,9 +135,9 @@ class LanguageModel:
         """Read what `save` wrote, for inference.
 
         Args:
-            folder: Of the language model.
-            codec_fingerprint: Of the codec it is to be used with; not checked if it is None.
-            dtype: Of the weights in memory.
+            folder: Folder of the language model.
+            codec_fingerprint: Fingerprint of the codec it is to be used with; not checked if it is None.
+            dtype: Type of the weights in memory.
 
         Raises:
             ValueError: If the model is of another kind or for another codec, or its parts do not belong together.
@@ -137,4 +148,4 @@ class LanguageModel:
         if kind not in _CLASSES:
             hint = f"; did you mean {folder}/weights?" if (Path(folder) / "weights").is_dir() else ""
             raise ValueError(f"{folder} must hold a model of type {' or '.join(_CLASSES)}, got {kind}{hint}")
-        return cls(_CLASSES[kind].from_pretrained(folder, dtype=dtype).eval(), layout, text)
+        return cls(_CLASSES[kind].from_pretrained(folder, dtype=dtype).eval(), layout, text, Alignment.load(folder))

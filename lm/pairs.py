@@ -19,7 +19,8 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.llama.modeling_llama import LlamaPreTrainedModel, LlamaRMSNorm
 
-from .layout import codes_to_indices, indices_to_codes
+from .cache import CACHE_ARGUMENT, make_cache
+from .layout import EOS, PAD, codes_to_indices, indices_to_codes
 
 LARGEST_CODEBOOK = 65_536  # of which `log_probs` gives all probabilities
 
@@ -101,7 +102,7 @@ class PairLlamaForCausalLM(LlamaPreTrainedModel):
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         use_cache: bool | None = None,
         position_ids: Tensor | None = None,
     ) -> BaseModelOutputWithPast:
@@ -110,8 +111,8 @@ class PairLlamaForCausalLM(LlamaPreTrainedModel):
             inputs_embeds=self.embed(input_ids),
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             use_cache=use_cache,
+            **{CACHE_ARGUMENT: cache},
         )
 
     def factor_logits(self, hidden: Tensor, earlier: list[Tensor]) -> Tensor:
@@ -159,7 +160,7 @@ class PairLlamaForCausalLM(LlamaPreTrainedModel):
             next_point = self.factor_logits(hidden.unsqueeze(1), earlier).float().log_softmax(-1)  # (B, codes, G)
             joint = (joint.unsqueeze(1) + next_point.transpose(1, 2)).flatten(1)
         others = joint.new_full((len(hidden), self.config.vocab_size), -torch.inf)
-        others[:, self.config.eos_token_id] = end[:, 0]
+        others[:, EOS] = end[:, 0]
         return torch.cat([others, joint], 1)
 
     @torch.no_grad()
@@ -201,14 +202,13 @@ class PairLlamaForCausalLM(LlamaPreTrainedModel):
         warpers = [TemperatureLogitsWarper(float(temperature)), TopPLogitsWarper(top_p)] if do_sample else []
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         ended = torch.zeros_like(input_ids[:, 0], dtype=torch.bool)
-        cache, new = None, input_ids
+        cache, new = make_cache(config), input_ids
         for _ in range(max_new_tokens):
             # Padding shifts the positions of a row, which changes nothing: rotary embeddings see distances alone.
             output = self(new, mask, cache, use_cache=True, position_ids=position_ids)
-            cache = output.past_key_values
             token = self._next(output.last_hidden_state[:, -1], warpers, generator)
-            token = token.masked_fill(ended, config.pad_token_id)
-            ended = ended | (token == config.eos_token_id)
+            token = token.masked_fill(ended, PAD)
+            ended = ended | (token == EOS)
             new = token.unsqueeze(1)
             position_ids = None if position_ids is None else position_ids[:, -1:] + 1
             input_ids = torch.cat([input_ids, new], 1)
@@ -234,4 +234,4 @@ class PairLlamaForCausalLM(LlamaPreTrainedModel):
                 chosen = (chosen - 1).clamp_min(0)
             indices.append(chosen)
         ids = indices_to_codes(indices, self.points_per_group) + self.config.vocab_size
-        return ids.masked_fill(ends, self.config.eos_token_id)
+        return ids.masked_fill(ends, EOS)

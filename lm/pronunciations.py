@@ -20,7 +20,7 @@ class Pronunciations:
     """Phones of words.
 
     Args:
-        content: Of a dictionary file.
+        content: Text of a dictionary file.
 
     Raises:
         ValueError: If it holds no word, or a word without phones.
@@ -41,10 +41,13 @@ class Pronunciations:
         self.phones = sorted({phone for phones in self._phones_of.values() for phone in phones})
         symbols = {phone: chr(_FIRST + number) for number, phone in enumerate(self.phones)}
         self.alphabet = "".join(symbols.values())
-        self._spelling = {word: "".join(map(symbols.get, phones)) for word, phones in self._phones_of.items()}
+        self._spelling = {word: "".join(symbols[phone] for phone in phones) for word, phones in self._phones_of.items()}
 
     def __len__(self) -> int:
         return len(self._phones_of)
+
+    def __contains__(self, word: object) -> bool:
+        return word in self._phones_of
 
     @classmethod
     def load(cls, path: str | Path) -> "Pronunciations":
@@ -69,13 +72,13 @@ class Pronunciations:
 
         Args:
             text: As `normalize_text` gives it.
-            spelled_share: Of the known words that stay in letters, so that a model learns to read those too.
+            spelled_share: Share of the known words that stay in letters, so that a model learns to read those too.
             rng: Chooses them.
         """
 
         def spelling(match: re.Match) -> str:
-            """Of one word."""
-            if spelled_share and rng.random() < spelled_share:
+            """Spelling of one word."""
+            if rng is not None and spelled_share and rng.random() < spelled_share:
                 return match[0]
             return self._spelling.get(match[0], match[0])
 
@@ -85,4 +88,4 @@ class Pronunciations:
         """Text with the private characters of `to_phones` as phones between slashes."""
         names = {character: phone for character, phone in zip(self.alphabet, self.phones, strict=True)}
         run = re.compile(f"[{self.alphabet[0]}-{self.alphabet[-1]}]+")
-        return run.sub(lambda match: f"/{' '.join(map(names.get, match[0]))}/", text)
+        return run.sub(lambda match: f"/{' '.join(names[character] for character in match[0])}/", text)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
-from .data import Batch, TrainingBatches
+from .batches import Batch, TrainingBatches
 from .layout import AUDIO, Layout
 from .pairs import PairLlamaForCausalLM
 
@@ -38,6 +38,9 @@ def add_reading_heads(
         ValueError: If text is not placed by durations, or the model has too few heads or layers.
     """
     config = model.config
+    assert config.num_key_value_heads is not None and config.rope_parameters is not None  # set by LlamaConfig
+    base = config.rope_parameters["rope_theta"]
+    assert base is not None
     if not layout.codes_per_piece:
         raise ValueError("reading heads need text_positions='durations'")
     if config.num_key_value_heads < len(_WAVELENGTHS) or max(layers) >= config.num_hidden_layers:
@@ -53,7 +56,7 @@ def add_reading_heads(
         attention = model.model.layers[number].self_attn
         to_audio, to_text = _indicator(states, in_audio), _indicator(states, is_text)
         for head, wavelengths in enumerate(_WAVELENGTHS):
-            pattern = _bump(attention.head_dim, config.rope_parameters["rope_theta"], wavelengths)
+            pattern = _bump(attention.head_dim, base, wavelengths)
             for row in range(head * group, (head + 1) * group):
                 _rows(attention.q_proj, row, attention.head_dim).copy_(torch.outer(pattern, to_audio))
                 attention.o_proj.weight[:, row * attention.head_dim : (row + 1) * attention.head_dim] = 0
@@ -75,7 +78,9 @@ def first_batch_with_text(batches: TrainingBatches) -> Batch:
     raise ValueError("no recording of the data is shown with a text")
 
 
-def _attention_inputs(model: nn.Module, layout: Layout, input_ids: Tensor, number: int) -> Tensor:
+def _attention_inputs(
+    model: LlamaForCausalLM | PairLlamaForCausalLM, layout: Layout, input_ids: Tensor, number: int
+) -> Tensor:
     """What comes to the attention of a layer (B, S, D)."""
     found = []
     hook = model.model.layers[number].self_attn.register_forward_pre_hook(

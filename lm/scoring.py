@@ -21,6 +21,8 @@ class Neighbours(nn.Module):
         neighbours: For every point of every group its neighbours.
     """
 
+    table: Tensor
+
     def __init__(self, neighbours: list[list[list[int]]]):
         super().__init__()
         width = 1 + max(len(points) for group in neighbours for points in group)
@@ -66,7 +68,7 @@ class Totals:
     """Sums of scores over batches and processes.
 
     Args:
-        num_groups: Of a code.
+        num_groups: Groups of a code.
     """
 
     def __init__(self, num_groups: int):
@@ -92,7 +94,7 @@ class Totals:
 
     @property
     def bits(self) -> float:
-        """Of all tokens."""
+        """Bits of all tokens."""
         return self._by_place[0].sum().item() / math.log(2)
 
     def means(self) -> dict[str, Any]:
@@ -205,6 +207,8 @@ class Scorer(nn.Module):
 class FlatScorer(Scorer):
     """Scores of a stock Llama, whose softmax is over all ids. The best guess is the most probable id."""
 
+    model: LlamaForCausalLM
+
     def _body(self, input_ids: Tensor, position_ids: Tensor | None) -> Tensor:
         places = self._places(input_ids, position_ids)
         return self.model.model(input_ids=input_ids, use_cache=False, **places).last_hidden_state
@@ -218,6 +222,7 @@ class FlatScorer(Scorer):
 
     def _soften(self, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
         """Ids (n, K) and their shares (n, K) of the soft targets: every choice of a point or a neighbour per group."""
+        assert self.neighbours is not None  # or there is no smoothing
         ids, shares = torch.zeros_like(targets).unsqueeze(1), torch.ones_like(targets, dtype=torch.float32).unsqueeze(1)
         for group, index in enumerate(self._indices(targets)):
             points, of_points = self.neighbours.soften(group, index, smoothing)
@@ -247,6 +252,8 @@ class FlatScorer(Scorer):
 class PairScorer(Scorer):
     """Scores of pair tokens. The best guess is the most probable point of each group, given those guessed before."""
 
+    model: PairLlamaForCausalLM
+
     def _body(self, input_ids: Tensor, position_ids: Tensor | None) -> Tensor:
         return self.model(input_ids, use_cache=False, **self._places(input_ids, position_ids)).last_hidden_state
 
@@ -258,6 +265,7 @@ class PairScorer(Scorer):
             if not group:
                 end, log_probs = log_probs[:, 0], log_probs[:, 1:]
             if smoothing:
+                assert self.neighbours is not None
                 points, shares = self.neighbours.soften(group, index, smoothing)
                 nats = nats - (shares * log_probs.gather(1, points)).sum(-1)
             else:
@@ -265,7 +273,8 @@ class PairScorer(Scorer):
         return torch.where(targets >= self.audio_offset, nats, -end)
 
     def _groups(self, hidden: Tensor, indices: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        nats, guess = [], []
+        nats: list[Tensor] = []
+        guess: list[Tensor] = []
         for group, index in enumerate(indices):
             log_probs = self._log_probs(hidden, indices[:group])
             best = self._log_probs(hidden, [point.clamp_min(0) for point in guess]).argmax(-1)

@@ -4,52 +4,32 @@ import hashlib
 import io
 import re
 import unicodedata
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Container, Iterable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from .numbers import numbers_to_words
+from . import english
 from .pronunciations import PRONUNCIATIONS_FILE, Pronunciations
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz' .,?!"
 TEXT_FILE = "text.model"
-_ABBREVIATIONS = {
-    "mr": "mister",
-    "mrs": "missus",
-    "ms": "miz",
-    "dr": "doctor",
-    "st": "saint",
-    "prof": "professor",
-    "capt": "captain",
-    "col": "colonel",
-    "gen": "general",
-    "lieut": "lieutenant",
-    "lt": "lieutenant",
-    "sgt": "sergeant",
-    "rev": "reverend",
-    "hon": "honorable",
-    "jr": "junior",
-    "sr": "senior",
-    "etc": "et cetera",
-    "vs": "versus",
-    "approx": "approximately",
-    "e.g": "for example",
-    "i.e": "that is",
-}
-_SYMBOLS = {"&": "and", "%": "percent", "+": "plus", "=": "equals", "@": "at", "°": "degrees"}
+# What each language writes in words: a function of a text and the words with a pronunciation; see `english.to_words`.
+LANGUAGES: dict[str, Callable[[str, Container[str]], str]] = {"en": english.to_words}
 # What Unicode does not decompose, or not as it is read. Casefold has made ss of the sharp s.
-_LETTERS = str.maketrans(
-    {"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "’": "'", "‘": "'"}
-    | {"½": " one half ", "¼": " one quarter ", "¾": " three quarters "}
+_LETTERS = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i", "ħ": "h"})
+_LOOKALIKES = str.maketrans(
+    dict.fromkeys("’‘ʼʹ′´`＇‛ʻꞌ", "'")
+    | dict.fromkeys("“”„‟″«»＂", '"')
+    | dict.fromkeys("‐‑−⁃", "-")
+    | dict.fromkeys("—―", "—")
+    | {"⁄": "/", "º": "°", "№": "No. ", "™": "", "®": "", "℠": "", "…": "...", "µ": "μ"}
 )
-_ABBREVIATION = re.compile(rf"\b({'|'.join(map(re.escape, _ABBREVIATIONS))})\.")
-_RULES = (
-    (re.compile(r"\bno\.\s?(?=\d)"), "number "),
-    (_ABBREVIATION, lambda match: _ABBREVIATIONS[match[1]]),
-    (re.compile(r"\b((?:[a-z]\.){2,})"), lambda match: match[1].replace(".", " ")),
-    (re.compile(f"[{re.escape(''.join(_SYMBOLS))}]"), lambda match: f" {_SYMBOLS[match[0]]} "),
-)
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
+_APART = ("<fraction>", "<sub>", "<circle>", "<square>")  # forms that stand apart from their neighbours
+_SILENT = frozenset("\"()[]{}<>/\\|*_~^#•·¿¡-–—:;'") | frozenset(ALPHABET)
 _LAST_RULES = (
     (re.compile(r"\s-+\s|--+|[–—;:]"), ", "),
     (re.compile(r"(?<![a-z])'|'(?![a-z])"), " "),  # quotation marks
@@ -62,40 +42,76 @@ _LAST_RULES = (
 )
 
 
-def normalize_text(text: str) -> str:
-    """English text in the letters a to z, apostrophe, space and `.,?!`.
+def normalize_text(text: str, known: Container[str] = (), language: str = "en") -> str:
+    """Text as it is read aloud, in the letters a to z, apostrophe, space and `.,?!`.
 
     In this order:
 
-    1. lower case; compatibility forms and accents taken apart, accents dropped ("Café" -> "cafe");
-    2. abbreviations with a full stop become words ("Dr." -> "doctor"), single letters with full stops stand alone
-       ("U.S." -> "u s"), `& % + = @ °` become words; capitals without full stops are words like others;
-    3. numbers become words, see `numbers_to_words`;
+    1. characters that only look different become plain ones, invisible ones go; superscripts, fractions and the like
+       stay apart from their neighbours;
+    2. the rules of the language write numbers, amounts, dates, abbreviations, addresses and symbols as words;
+    3. lower case, accents dropped ("Café" -> "cafe");
     4. dashes, colons and semicolons become commas; hyphens, quotation marks, brackets and slashes become spaces;
-    5. whatever else is not in the alphabet becomes a space: other scripts and emoji are dropped;
+    5. whatever else is not in the alphabet becomes a space, and one warning names it: other scripts and emoji;
     6. repeated spaces and punctuation marks become one.
+
+    Args:
+        text: Any text.
+        known: Words with a pronunciation; other words in capitals are spelled.
+        language: Whose rules, a key of `LANGUAGES`.
 
     Returns:
         The text; empty if nothing of it can be read.
+
+    Raises:
+        ImportError: If there are numbers in it and num2words is missing.
     """
-    text = unicodedata.normalize("NFKD", text.casefold().translate(_LETTERS)).casefold()  # of "𝐇" comes an "H"
+    text = LANGUAGES[language](_plain(text), known)
+    text = unicodedata.normalize("NFKD", text.casefold().translate(_LETTERS)).translate(_LETTERS)
     text = "".join(character for character in text if not unicodedata.combining(character))
-    for pattern, replacement in _RULES:
-        text = pattern.sub(replacement, text)
-    text = numbers_to_words(text)
+    unread = sorted({character for character in text if character not in _SILENT and not character.isspace()})
+    if unread:
+        warnings.warn(f"not read, since no rule knows them: {' '.join(unread[:20])}", stacklevel=2)
     for pattern, replacement in _LAST_RULES:
         text = pattern.sub(replacement, text)
     return text.strip()
 
 
-def split_text(text: str, longest: int) -> list[str]:
+def _plain(text: str) -> str:
+    """Text without invisible characters, with plain quotation marks, spaces, digits and letters."""
+    text = re.sub("[⁰¹²³⁴-⁹⁺⁻]+", lambda match: f"^{match[0].translate(_SUPERSCRIPTS)}", text)
+    text = re.sub(
+        r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))|(?<=\d)(?: (?=000)|'(?=\d{3}))(?=\d{3}(?!\d))",
+        "",
+        text.translate(_LOOKALIKES),
+    )
+    return "".join(map(_plain_character, text))
+
+
+@cache
+def _plain_character(character: str) -> str:
+    if unicodedata.category(character) in ("Cf", "Cc", "Mn") and not character.isspace():
+        return character if unicodedata.combining(character) else ""
+    if unicodedata.category(character) == "Zs":
+        return " "
+    if character.isdecimal():
+        return str(unicodedata.decimal(character))
+    kind = unicodedata.decomposition(character).partition(" ")[0]
+    if not kind.startswith("<"):
+        return character
+    plain = unicodedata.normalize("NFKC", character).translate(_LOOKALIKES)
+    return f" {plain} " if kind in _APART else plain
+
+
+def split_text(text: str, longest: int, known: Container[str] = ()) -> list[str]:
     """Normalised text in parts to be spoken one after another: whole sentences, as many as fit.
 
     A sentence that is too long is cut behind commas, then between words, and a word that is too long anywhere.
 
     Args:
-        text: Of any kind.
-        longest: Characters of a part, at most.
+        text: Any text.
+        longest: Most characters of a part.
+        known: See `normalize_text`.
 
     Raises:
         ValueError: If `longest` is less than 1.
@@ -104,7 +120,7 @@ def split_text(text: str, longest: int) -> list[str]:
         raise ValueError(f"a part of a text must be at least 1 character long, got {longest}")
     parts: list[str] = []
     for pattern in (r"(?<=[.?!]) ", r"(?<=,) ", " "):
-        units = parts or [normalize_text(text)]
+        units = parts or [normalize_text(text, known)]
         parts = []
         for unit in units:
             parts += [unit] if len(unit) <= longest else _joined(re.split(pattern, unit), longest)
@@ -176,15 +192,20 @@ class TextTokenizer:
         pieces = [self._processor.id_to_piece(number) for number in range(self.size)]
         return np.array([not phones.intersection(piece) for piece in pieces])
 
+    @property
+    def known(self) -> Container[str]:
+        """Words with a pronunciation, for `normalize_text`."""
+        return self.pronunciations or ()
+
     def encode(self, text: str, spelled_share: float = 0.0, rng: np.random.Generator | None = None) -> np.ndarray:
         """Pieces (n,) int64 of a text of any kind; none if nothing is left after normalisation.
 
         Args:
             text: What is to be read.
-            spelled_share: Of the words with a pronunciation that are given in letters all the same, for training.
+            spelled_share: Share of the words with a pronunciation that are given in letters, for training.
             rng: Chooses them.
         """
-        text = normalize_text(text)
+        text = normalize_text(text, self.known)
         if self.pronunciations:
             text = self.pronunciations.to_phones(text, spelled_share, rng)
         return np.array(self._processor.encode(text), dtype=np.int64)
@@ -201,7 +222,7 @@ def train_text_tokenizer(
     """Fit a text tokenizer to texts; every letter of the alphabet gets a piece, so that no text is unknown to it.
 
     Args:
-        texts: Of any kind; they are normalised.
+        texts: Any texts; they are normalised.
         size: Number of pieces, at most; less if the texts do not give that many.
         pronunciations: Words to be read as phones; every phone gets a piece too.
 
@@ -209,7 +230,7 @@ def train_text_tokenizer(
         ImportError: If sentencepiece is missing.
         ValueError: If no text is left after normalisation, or `size` does not hold the alphabet.
     """
-    sentences = [sentence for sentence in map(normalize_text, texts) if sentence]
+    sentences = [sentence for text in texts if (sentence := normalize_text(text, pronunciations or ()))]
     if not sentences:
         raise ValueError("no text to train on: nothing is left after normalisation")
     alphabet = ALPHABET

@@ -15,8 +15,9 @@ from accelerate.utils import set_seed
 from torch import nn
 from tqdm.auto import tqdm
 
+from .batches import TrainingBatches, validation_batches
 from .bundled import default_checkpoint
-from .data import TokenCorpus, TrainingBatches, expand_shards, shard_layout, shard_neighbours, validation_batches
+from .data import TokenCorpus, expand_shards, shard_layout, shard_neighbours
 from .layout import LAYOUT_FILE, Layout
 from .model import LanguageModel, ModelSettings, make_language_model
 from .pairs import PairLlamaForCausalLM
@@ -164,14 +165,15 @@ class LanguageModelTrainer:
         first_shard = expand_shards(config.data)[0]
         layout = shard_layout(first_shard, text)
         corpus = TokenCorpus(config.data, layout, text, config.speech_data, config.spelled_share, config.seed)
+        alignment = None
         if settings.text_positions == "durations":
-            layout = corpus.place_text(text)
+            layout, alignment = corpus.fit_alignment(text)
         if (self.output / LAYOUT_FILE).exists():
             found = Layout.load(self.output, layout.codec_fingerprint)
             if found != layout:
                 raise ValueError(f"{self.output} holds a run with another vocabulary; choose another output")
             layout = found  # with the positions of its first start
-        self.language_model = LanguageModel(make_language_model(settings, layout), layout, text)
+        self.language_model = LanguageModel(make_language_model(settings, layout), layout, text, alignment)
         self.batches = TrainingBatches(
             corpus,
             settings.context,
@@ -185,8 +187,8 @@ class LanguageModelTrainer:
             ids = first_batch_with_text(self.batches).input_ids  # the same for all processes
             add_reading_heads(self.language_model.model, layout, ids, tuple(config.reading_layers))
         self.validation = TokenCorpus(config.validation_data, layout, text) if config.validation_data else None
-        if layout.codes_per_piece and self.validation is not None and self.validation.num_pieces.any():
-            self.validation.place_text(text)
+        if alignment and self.validation is not None and self.validation.num_pieces.any():
+            self.validation.place_text(alignment)
         self.progress = Progress()
         neighbours = shard_neighbours(first_shard)
         self.scorer = make_scorer(self.language_model.model, layout, neighbours, config.neighbour_smoothing)

@@ -35,7 +35,8 @@ def speak(args: argparse.Namespace) -> None:
     """Load, generate part after part, write."""
     codec, language_model = load_models(args)
     text = args.file.read_text() if args.file else args.text
-    parts = split_text(text, args.part_characters) or [text]  # what cannot be read is refused below
+    known = language_model.text.known if language_model.text else ()
+    parts = split_text(text, args.part_characters, known) or [text]  # what cannot be read is refused below
     codes = read_codes(args.prompt, codec, language_model) if args.prompt else None
     prompts = [make_prompt(language_model, part, codes, args.prompt_text) for part in parts]
     settings = make_settings(args, codec.config.frame_rate)

@@ -2,15 +2,19 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
+from language_models import CODES, GROUPS, TINY, write_shard
 
-from lm.data import TokenCorpus
+from lm.data import TokenCorpus, shard_layout
 from lm.generate import GenerationSettings
+from lm.model import LanguageModel, ModelSettings, make_language_model
+from lm.text import train_text_tokenizer
 from q2d2_tokenizer.commands import evaluate_lm
 from q2d2_tokenizer.evaluation import asr
 from q2d2_tokenizer.evaluation.language_model import likelihood as lm_likelihood
@@ -220,3 +224,25 @@ def test_what_is_missing_is_named(setting, capsys):
     with pytest.raises(SystemExit):
         evaluate_lm.main(setting[6:])
     assert "give --tokens, --recordings or --sentences" in capsys.readouterr().err
+
+
+def test_bits_of_a_recording_do_not_depend_on_the_others(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    text = train_text_tokenizer(TEXTS * 5, 40)
+    codes = [rng.integers(0, CODES, 25 + 2 * row).tolist() for row in range(30)]
+    texts = [TEXTS[1]] * 30
+    paths = {rows: write_shard(tmp_path / f"{rows}.parquet", codes[:rows], texts[:rows]) for rows in (10, 30)}
+    layout = shard_layout(paths[30], text)
+    layout, alignment = TokenCorpus([str(paths[30])], layout, text).fit_alignment(text)
+    settings = ModelSettings(**TINY | {"context": 128}, text_positions="durations")
+    model = LanguageModel(make_language_model(settings, layout), layout, text, alignment)
+    model.save(tmp_path / "lm")
+    codec = SimpleNamespace(points_per_group=GROUPS, bits_per_code=math.log2(CODES), bitrate=75.0, frame_rate=75.0)
+    found = []
+    describe = lm_likelihood._describe
+    monkeypatch.setattr(lm_likelihood, "_describe", lambda *facts: found.append(facts[1]) or describe(*facts))
+    for rows in (10, 30):
+        result = lm_likelihood.measure_likelihood(LanguageModel.load(tmp_path / "lm"), codec, [str(paths[rows])])
+        assert list(result) == ["with text and its timing", "speech alone"]
+    for few, many in zip(found[:2], found[2:], strict=True):  # recordings in the order of their lengths
+        assert few == pytest.approx(many[:10], rel=1e-5)

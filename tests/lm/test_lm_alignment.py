@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lm.alignment import align, expected_durations, mean_durations
+from lm.alignment import Alignment, align, expected_durations, mean_durations
 
 SIZE, GROUPS, SILENT = 12, (6, 7), 11
 
@@ -29,7 +29,7 @@ def recordings(count: int) -> tuple[list[np.ndarray], list[np.ndarray], list[np.
 def test_true_boundaries_are_found():
     codes, pieces, durations = recordings(60)
     expected = expected_durations(codes, pieces, SIZE)
-    starts = align(codes, pieces, GROUPS, expected, np.arange(SIZE) == SILENT)
+    _, starts = align(codes, pieces, GROUPS, expected, np.arange(SIZE) == SILENT)
     for row, piece, code in zip(starts, pieces, codes, strict=True):
         assert row[0] == 0 and row[-1] == len(code) and len(row) == len(piece) + 1
         assert (np.diff(row)[piece != SILENT] >= 1).all()
@@ -46,6 +46,17 @@ def test_true_boundaries_are_found():
 def test_texts_longer_than_their_recordings_are_spread():
     codes, pieces, _ = recordings(8)
     codes[0], pieces[1], pieces[2] = codes[0][:9], np.array([3]), np.array([SILENT])
-    starts = align(codes, pieces, GROUPS, np.full(SIZE, 5.0), np.arange(SIZE) == SILENT)
+    _, starts = align(codes, pieces, GROUPS, np.full(SIZE, 5.0), np.arange(SIZE) == SILENT)
     assert starts[0][-1] == 9 and (np.diff(starts[0]) >= 0).all()
     assert starts[1].tolist() == [0, len(codes[1])] and starts[2].tolist() == [0, len(codes[2])]
+
+
+def test_a_saved_alignment_places_each_recording_by_itself(tmp_path):
+    codes, pieces, durations = recordings(60)
+    alignment, starts = align(codes, pieces, GROUPS, expected_durations(codes, pieces, SIZE), np.arange(SIZE) == SILENT)
+    assert Alignment.load(tmp_path) is None
+    alignment.save(tmp_path)
+    loaded = Alignment.load(tmp_path)
+    for number in range(10):
+        (alone,) = loaded.starts(codes[number : number + 1], pieces[number : number + 1])
+        assert alone.tolist() == starts[number].tolist()

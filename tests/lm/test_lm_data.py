@@ -9,17 +9,8 @@ import pytest
 import torch
 from language_models import CODES, GROUPS, NEIGHBOURS, write_shard
 
-from lm.data import (
-    TokenCorpus,
-    TrainingBatches,
-    collate,
-    expand_shards,
-    make_windows,
-    shard_layout,
-    shard_neighbours,
-    split_by_length,
-    validation_batches,
-)
+from lm.batches import TrainingBatches, collate, make_windows, split_by_length, validation_batches
+from lm.data import TokenCorpus, expand_shards, shard_layout, shard_neighbours
 from lm.layout import AUDIO, BOS, EOS, Layout
 from lm.model import IGNORED
 from lm.reading import first_batch_with_text
@@ -123,7 +114,7 @@ def test_positions_follow_the_sound(tmp_path, layout, text):
     corpus = TokenCorpus([str(write_shard(tmp_path / "a.parquet", codes, ["a b", "a b", "a", ""]))], layout, text)
     windows = make_windows(corpus, 200, 0.0, None)
     assert corpus.positions(0, windows[0]) is None
-    placed = corpus.place_text(text)
+    placed, alignment = corpus.fit_alignment(text)
     assert len(placed.codes_per_piece) == text.size and min(placed.codes_per_piece) >= 0
     assert placed == layout and placed.codes_before_text >= 0
     for index in range(len(corpus)):
@@ -139,7 +130,10 @@ def test_positions_follow_the_sound(tmp_path, layout, text):
     )
     for wrong in (None, text):
         with pytest.raises(ValueError, match="recordings with text"):
-            TokenCorpus([str(write_shard(tmp_path / "b.parquet", [[1]], [""]))], layout, text).place_text(wrong)
+            TokenCorpus([str(write_shard(tmp_path / "b.parquet", [[1]], [""]))], layout, text).fit_alignment(wrong)
+    alone = TokenCorpus([str(write_shard(tmp_path / "c.parquet", codes[1:2], ["a b"]))], layout, text)
+    alone.place_text(alignment)
+    assert (alone.positions(0, windows[1]) == corpus.positions(1, windows[1])).all()
 
 
 def test_only_codes_and_the_end_are_scored():

@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 import torch
 from language_models import make_llama, make_tokenizer
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DataCollatorForLanguageModeling,
+    LlamaForCausalLM,
+    LlamaTokenizer,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    T5Tokenizer,
+    Trainer,
+    TrainingArguments,
+)
 
 from lm.extend import AUDIO_TOKENS_FILE, AudioTokens, add_audio_tokens
 
@@ -26,12 +38,84 @@ def test_strings_ids_and_codes_are_one_thing(extended):
     text = audio.codes_to_text(codes)
     assert text == f"<|audio|><|q2d2_0|><|q2d2_17|><|q2d2_{CODES - 1}|><|q2d2_17|><|audio_end|>"
     ids = tokenizer(f"hi {text}").input_ids
-    assert ids[3:] == [audio.start_id, *audio.codes_to_ids(codes).tolist(), audio.end_id]
-    assert audio.ids_to_codes(torch.tensor(ids[4:-1])).tolist() == codes.tolist()
+    assert ids[3:] == audio.codes_to_ids(codes).tolist() == audio.codes_to_ids(torch.tensor(codes)).tolist()
+    for first, stop in ((3, len(ids)), (4, len(ids)), (3, -1), (4, -1)):  # with and without the markers
+        assert audio.ids_to_codes(torch.tensor(ids[first:stop])).tolist() == codes.tolist()
+        assert audio.ids_to_codes(np.array(ids[first:stop])).tolist() == codes.tolist()
+    both = np.stack([codes, codes[::-1]])
+    assert audio.ids_to_codes(audio.codes_to_ids(both)).tolist() == both.tolist()
+    assert audio.ids_to_codes(audio.codes_to_ids(codes[:0])).tolist() == []
     assert audio.text_to_codes(text).tolist() == codes.tolist()
     assert audio.text_to_codes(tokenizer.decode(ids[3:])).tolist() == codes.tolist()
     assert audio.text_to_codes(f" {text}\n").tolist() == codes.tolist()
     assert len(tokenizer) == 256 + 2 + CODES == model.get_input_embeddings().num_embeddings
+
+
+SENTENCE = "the quick brown fox jumps over the lazy dog"
+
+
+def make_tokenizer_of(family: str) -> PreTrainedTokenizerBase:
+    """A tokenizer of a family, trained on a sentence."""
+    if family == "llama":
+        letters = ["<unk>", "<s>", "</s>", "\u2581", *sorted(set(SENTENCE) - {" "})]
+        vocabulary = {letter: number for number, letter in enumerate(letters)}
+        return LlamaTokenizer(vocab=vocabulary, merges=[])
+    if family == "t5":  # sentencepiece's unigrams
+        pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -1.0)]
+        return T5Tokenizer(vocab=pieces + [(letter, -2.0) for letter in sorted(set(SENTENCE) - {" "})], extra_ids=0)
+    special = {"unk_token": "[UNK]"}
+    tokenizer, trainer, splitter = {
+        "words": (models.WordLevel(**special), trainers.WordLevelTrainer, pre_tokenizers.Whitespace()),
+        "wordpiece": (models.WordPiece(**special), trainers.WordPieceTrainer, pre_tokenizers.BertPreTokenizer()),
+        "bpe": (models.BPE(), trainers.BpeTrainer, pre_tokenizers.ByteLevel()),
+        "unigram": (models.Unigram(), trainers.UnigramTrainer, pre_tokenizers.Metaspace()),
+    }[family]
+    tokenizer = Tokenizer(tokenizer)
+    tokenizer.pre_tokenizer = splitter
+    if family == "wordpiece":
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    unknown = {"unk_token": "[UNK]"} if family == "unigram" else {}
+    tokenizer.train_from_iterator([SENTENCE] * 3, trainer(special_tokens=["[UNK]"], show_progress=False, **unknown))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
+
+
+@pytest.mark.parametrize("family", ["words", "wordpiece", "bpe", "unigram", "llama", "t5"])
+def test_every_family_of_tokenizers_gives_the_same_ids(family, tmp_path):
+    tokenizer = make_tokenizer_of(family)
+    before = tokenizer(SENTENCE, add_special_tokens=False).input_ids
+    audio = add_audio_tokens(make_llama(vocab_size=len(tokenizer)), tokenizer, CODES, "codec-a")
+    codes = np.array([0, 17, CODES - 1, 17])
+    text = audio.codes_to_text(codes)
+    tokenizer.save_pretrained(tmp_path)
+    for reader in (tokenizer, AutoTokenizer.from_pretrained(tmp_path)):
+        assert reader(text, add_special_tokens=False).input_ids == audio.codes_to_ids(codes).tolist()
+        ids = reader(SENTENCE + text, add_special_tokens=False).input_ids
+        assert ids == [*before, *audio.codes_to_ids(codes)]
+        assert audio.text_to_codes(reader.decode(ids[len(before) :])).tolist() == codes.tolist()
+
+
+def test_the_trainer_of_transformers_teaches_it_to_end(tmp_path):
+    model, tokenizer = make_llama(tied=True), make_tokenizer()
+    audio = add_audio_tokens(model, tokenizer, CODES, "codec-a")
+    spoken = {"one": np.array([3, 1, 4]), "two": np.array([2, 7, 1, 8])}
+    tokenizer.pad_token = "!"
+    rows = [
+        {"input_ids": tokenizer(text).input_ids + audio.codes_to_ids(codes).tolist()} for text, codes in spoken.items()
+    ]
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path), max_steps=60, learning_rate=1e-2, save_strategy="no", report_to="none", use_cpu=True,
+        disable_tqdm=True,
+    )  # fmt: skip
+    collator = DataCollatorForLanguageModeling(tokenizer, mlm=False)  # labels are the ids, padding is not scored
+    Trainer(model, arguments, collator, train_dataset=rows).train()
+    for text, codes in spoken.items():
+        prompt = torch.tensor([[*tokenizer(text).input_ids, audio.start_id]])
+        generated = model.eval().generate(
+            prompt, max_new_tokens=20, do_sample=False, eos_token_id=audio.end_id, pad_token_id=audio.end_id,
+            logits_processor=audio.logits_processor(),
+        )  # fmt: skip
+        assert generated[0, -1] == audio.end_id
+        assert audio.ids_to_codes(generated[0, prompt.shape[1] :]).tolist() == codes.tolist()
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -59,9 +143,10 @@ def test_what_is_no_code_is_refused(extended):
         for convert in (audio.codes_to_ids, audio.codes_to_text):
             with pytest.raises(ValueError, match="audio codes must be"):
                 convert(codes)
-    for wrong in (audio.start_id, audio.end_id, 65, audio.first_code_id + CODES):
+    first = audio.first_code_id
+    for wrong in (audio.start_id, audio.end_id, 65, first + CODES):
         with pytest.raises(ValueError, match=f"ids of audio codes must be within .* got {wrong}"):
-            audio.ids_to_codes(torch.tensor([audio.first_code_id, wrong]))
+            audio.ids_to_codes(torch.tensor([first, wrong, first]))
     with pytest.raises(ValueError, match="alone, got also 'hello'"):
         audio.text_to_codes("<|audio|><|q2d2_1|>hello<|audio_end|>")
     with pytest.raises(ValueError, match="got 300"):

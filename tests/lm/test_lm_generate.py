@@ -8,7 +8,7 @@ import torch
 from language_models import CODES, GROUPS, TINY
 from transformers import LlamaForCausalLM
 
-from lm.cache import make_cache
+from lm.cache import CACHE_ARGUMENT, make_cache
 from lm.generate import (
     ENDED,
     LOOPED,
@@ -241,7 +241,7 @@ def test_the_cache_grows_without_losing_anything(language_model):
     cache = make_cache(model.config)
     with torch.no_grad():
         whole = model(ids).logits
-        parts = [model(part, past_key_values=cache).logits for part in ids.split([3, 1, 1, 20, 1, 14], dim=1)]
+        parts = [model(part, **{CACHE_ARGUMENT: cache}).logits for part in ids.split([3, 1, 1, 20, 1, 14], dim=1)]
     assert torch.allclose(torch.cat(parts, dim=1), whole, atol=1e-4)
     assert cache.get_seq_length() == 40
 

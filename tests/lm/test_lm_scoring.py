@@ -10,7 +10,8 @@ import torch
 from language_models import CODES, GROUPS, NEIGHBOURS
 from test_lm_training import both_heads, make_trainer, sequences, settings, shards, tiny_scorer  # noqa: F401
 
-from lm.data import collate, shard_layout, shard_neighbours
+from lm.batches import collate
+from lm.data import shard_layout, shard_neighbours
 from lm.layout import EOS, Layout, codes_to_indices, indices_to_codes
 from lm.model import IGNORED
 from lm.scoring import Scorer

@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from language_models import CODES, GROUPS, NEIGHBOURS, TINY, write_shard
 from transformers import LlamaForCausalLM
 
-from lm.data import collate
+from lm.batches import collate
 from lm.layout import AUDIO, BOS, EOS, PAD, Layout
 from lm.model import IGNORED, LanguageModel, ModelSettings, make_language_model
 from lm.scoring import Scorer, make_scorer

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from lm.data import TokenCorpus, validation_batches
+from lm.batches import validation_batches
+from lm.data import TokenCorpus
 from lm.layout import codes_to_indices
 from lm.model import IGNORED, LanguageModel
 from lm.scoring import Totals, make_scorer
@@ -22,8 +23,9 @@ _TOKENS_PER_BATCH = 8192
 def measure_likelihood(language_model: LanguageModel, codec: Q2D2Config, sources: list[str]) -> dict[str, Any]:
     """Bits of held-out codes, with their text, if the model and some recordings have one, and without.
 
-    Text that the model expects where its sound is lies where the codes of the recording show it, as in training, so
-    the bits with text are then those of codes whose timing is known.
+    Text that the model expects where its sound is lies where the codes of the recording show it, by the alignment that
+    is saved with the weights, so the bits with text are then those of codes whose timing is known. Without a saved
+    alignment it lies where the mean durations say. No recording depends on the others.
 
     Args:
         language_model: The model.
@@ -32,12 +34,13 @@ def measure_likelihood(language_model: LanguageModel, codec: Q2D2Config, sources
     """
     layout = replace(language_model.layout, points_per_group=tuple(codec.points_per_group))
     corpus = TokenCorpus(sources, layout, language_model.text)
-    if layout.codes_per_piece and corpus.num_pieces.any():
-        corpus.place_text(language_model.text)
+    alignment = language_model.alignment
+    if alignment and corpus.num_pieces.any():
+        corpus.place_text(alignment)
     scorer = make_scorer(language_model.model, layout).eval()
     context = language_model.model.config.max_position_embeddings
     result = {}
-    text_name = "with text and its timing" if layout.codes_per_piece else "with text"
+    text_name = "with text and its timing" if alignment else "with text"
     for name, with_text in {text_name: True, "speech alone": False}.items():
         if with_text and not corpus.num_pieces.any():
             continue
@@ -51,9 +54,9 @@ def measure_likelihood(language_model: LanguageModel, codec: Q2D2Config, sources
             tokens += counts
             rows = [row[row >= layout.audio_offset] for row in batch.targets]
             codes += [layout.ids_to_codes(row).numpy() for row in rows]
-        seconds = [len(row) / corpus.codes_per_second for row in codes]
+        seconds = [len(row) / codec.frame_rate for row in codes]
         result[name] = _describe(totals, np.array(nats) / math.log(2), tokens, seconds, codec)
-        result[name] |= _zero_order(np.concatenate(codes), layout.points_per_group, corpus.codes_per_second)
+        result[name] |= _zero_order(np.concatenate(codes), layout.points_per_group, codec.frame_rate)
     return result
 
 
