@@ -6,7 +6,6 @@ a row needs a block mask, which takes attention off its fast causal path:
 `scripts/benchmarks/benchmark_packing.py` measures both.
 """
 
-import glob
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +20,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
+from q2d2_tokenizer.corpus.inputs import local_files
+
 from .alignment import align, expected_durations, mean_durations
 from .layout import AUDIO, BOS, EOS, PAD, Layout
 from .model import IGNORED
@@ -32,16 +33,14 @@ _NO_PLACES = np.empty(0, np.int64)
 
 
 def expand_shards(sources: list[str]) -> list[Path]:
-    """Parquet files of paths, folders and glob patterns, in order; a source named twice counts twice.
+    """Parquet files of paths, folders and glob patterns, in order, see `local_files`; one named twice counts twice.
 
     Raises:
         ValueError: If a source names no Parquet file.
     """
     files: list[Path] = []
     for source in sources:
-        matches = map(Path, sorted(glob.glob(source, recursive=True)))
-        found = sorted(Path(source).rglob("*")) if Path(source).is_dir() else matches
-        found = [path for path in found if path.suffix.lower() == ".parquet"]
+        found = local_files(source, {".parquet"})
         if not found:
             raise ValueError(f"no Parquet files at {source!r}")
         files += found
