@@ -1,6 +1,5 @@
 """Token shards on disk -> token sequences of recordings, with the pieces of their text and where these lie."""
 
-import glob
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,8 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 from tqdm.auto import tqdm
+
+from q2d2_tokenizer.corpus.inputs import local_files
 
 from .alignment import Alignment, align, expected_durations, mean_durations
 from .layout import AUDIO, BOS, EOS, Layout
@@ -21,16 +22,14 @@ _NO_PLACES = np.empty(0, np.int64)
 
 
 def expand_shards(sources: list[str]) -> list[Path]:
-    """Parquet files of paths, folders and glob patterns, in order; a source named twice counts twice.
+    """Parquet files of paths, folders and glob patterns, in order, see `local_files`; one named twice counts twice.
 
     Raises:
         ValueError: If a source names no Parquet file.
     """
     files: list[Path] = []
     for source in sources:
-        matches = map(Path, sorted(glob.glob(source, recursive=True)))
-        found = sorted(Path(source).rglob("*")) if Path(source).is_dir() else matches
-        found = [path for path in found if path.suffix.lower() == ".parquet"]
+        found = local_files(source, {".parquet"})
         if not found:
             raise ValueError(f"no Parquet files at {source!r}")
         files += found

@@ -4,8 +4,11 @@ libsndfile decodes a WAV or Ogg file that was cut off up to the cut, of chained 
 file of variable bitrate without a length header as much as a constant bitrate would fill: each without an error.
 """
 
+import mmap
 import struct
 from collections.abc import Callable
+
+_Content = bytes | mmap.mmap
 
 _STREAMED_SIZES = range(0x7FFFF000, 0x80000001), range(0xFFFFF000, 0x100000000)  # written when a length is not known
 _OGG_FIRST, _OGG_LAST = 2, 4  # header flags of the first and last page of a stream
@@ -18,7 +21,7 @@ _MP3_END_TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 _MP3_SLACK_FRAMES = 4  # a decoder drops the encoder's delay and padding
 
 
-def find_damage(data: bytes, file_format: str, num_decoded: int, num_announced: int) -> str | None:
+def find_damage(data: _Content, file_format: str, num_decoded: int, num_announced: int) -> str | None:
     """What is missing from an audio file, or None if it is whole.
 
     An MP3 file without a length header that ends between two frames cannot be told from a shorter one.
@@ -29,7 +32,11 @@ def find_damage(data: bytes, file_format: str, num_decoded: int, num_announced: 
         num_decoded: Samples per channel that were decoded.
         num_announced: Samples per channel that libsndfile expected.
     """
-    checks: dict[str, Callable[[bytes], str | None]] = {"WAV": _riff_damage, "WAVEX": _riff_damage, "OGG": _ogg_damage}
+    checks: dict[str, Callable[[_Content], str | None]] = {
+        "WAV": _riff_damage,
+        "WAVEX": _riff_damage,
+        "OGG": _ogg_damage,
+    }
     if file_format == "MP3":
         return _mp3_damage(data, num_decoded, num_announced)
     damage = checks.get(file_format, lambda data: None)(data)
@@ -38,7 +45,7 @@ def find_damage(data: bytes, file_format: str, num_decoded: int, num_announced: 
     return damage
 
 
-def _riff_damage(data: bytes) -> str | None:
+def _riff_damage(data: _Content) -> str | None:
     position = 12
     while position + 8 <= len(data):
         name, size = struct.unpack_from(">4sI" if data[:4] == b"RIFX" else "<4sI", data, position)
@@ -50,9 +57,10 @@ def _riff_damage(data: bytes) -> str | None:
     return None
 
 
-def _ogg_damage(data: bytes) -> str | None:
-    position, next_page, unfinished = 0, {}, set()
-    begun = False
+def _ogg_damage(data: _Content) -> str | None:
+    position, begun = 0, False
+    next_page: dict[int, int] = {}
+    unfinished: set[int] = set()
     while position < len(data):
         table = data[position + 27 : position + 27 + data[position + 26]] if position + 27 <= len(data) else b""
         end = position + 27 + len(table) + sum(table)
@@ -70,7 +78,7 @@ def _ogg_damage(data: bytes) -> str | None:
     return "its last page is missing" if unfinished else None
 
 
-def _mp3_damage(data: bytes, num_decoded: int, num_announced: int) -> str | None:
+def _mp3_damage(data: _Content, num_decoded: int, num_announced: int) -> str | None:
     num_samples, has_length, is_whole = _scan_mp3(data)
     if has_length:
         is_short = num_decoded < num_announced
@@ -85,7 +93,7 @@ def _mp3_damage(data: bytes, num_decoded: int, num_announced: int) -> str | None
     return None
 
 
-def _scan_mp3(data: bytes) -> tuple[int, bool, bool]:
+def _scan_mp3(data: _Content) -> tuple[int, bool, bool]:
     """Least number of samples of the frames, whether a header tells the number, and whether the last frame is whole."""
     position = _id3_length(data)
     first, num_frames, samples_per_frame, has_length = None, 0, 0, False
@@ -108,14 +116,14 @@ def _scan_mp3(data: bytes) -> tuple[int, bool, bool]:
     return max(0, num_frames - has_length - _MP3_SLACK_FRAMES) * samples_per_frame, has_length, True
 
 
-def _id3_length(data: bytes) -> int:
+def _id3_length(data: _Content) -> int:
     if data[:3] != b"ID3" or len(data) < 10:
         return 0
     a, b, c, d = data[6:10]
     return 10 + (a << 21 | b << 14 | c << 7 | d)
 
 
-def _mp3_frame_length(data: bytes, position: int) -> int:
+def _mp3_frame_length(data: _Content, position: int) -> int:
     """Bytes of the layer III frame at `position`, 0 if there is none."""
     sync, second, third = data[position : position + 3]
     version, layer, rate, kbps = second >> 3 & 3, second >> 1 & 3, third >> 2 & 3, third >> 4

@@ -1,6 +1,5 @@
 """Reading audio: bytes, paths and arrays of any rate and channel count -> mono float32 at the rate of the codec."""
 
-import glob
 import io
 import mmap
 from collections.abc import Generator, Iterator
@@ -11,10 +10,19 @@ import numpy as np
 
 from ..feature_extraction_q2d2 import to_float32
 from .containers import find_damage
+from .errors import EmptyAudioError, NotFiniteAudioError, UnreadableAudioError
 
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
 _FORMATS = {"WAV", "WAVEX", "FLAC", "OGG", "MP3"}
 _BLOCK_SAMPLES = 2**20
+
+
+def to_int16(samples: np.ndarray) -> np.ndarray:
+    """Samples int16 of float samples of any shape, 32767 for 1; what exceeds full scale is clipped.
+
+    `to_float32` is the way back, with 32768 for 1 as files have it.
+    """
+    return (samples.clip(-1, 1) * 32767).round().astype(np.int16)
 
 
 def to_mono(samples: np.ndarray, sampling_rate: int, target_rate: int) -> np.ndarray:
@@ -23,7 +31,9 @@ def to_mono(samples: np.ndarray, sampling_rate: int, target_rate: int) -> np.nda
     Channels are averaged; int16 and int32 are scaled to plus or minus 1.
 
     Raises:
-        ValueError: On another shape or type, a rate that is not positive, no samples, or samples that are not finite.
+        EmptyAudioError: If there are no samples.
+        NotFiniteAudioError: If there are NaN or infinite samples.
+        ValueError: On another shape or type, or a rate that is not positive.
     """
     import soxr
 
@@ -39,9 +49,9 @@ def to_mono(samples: np.ndarray, sampling_rate: int, target_rate: int) -> np.nda
             raise ValueError(f"samples must have shape (samples, channels), got {samples.shape}; transpose them")
         samples = samples.mean(axis=1)
     if samples.size == 0:
-        raise ValueError("audio is empty; it needs at least one sample")
+        raise EmptyAudioError("audio is empty; it needs at least one sample")
     if not np.isfinite(samples).all():
-        raise ValueError("audio has NaN or infinite samples")
+        raise NotFiniteAudioError("audio has NaN or infinite samples")
     if sampling_rate == target_rate:
         return samples
     resampled = soxr.resample(samples, sampling_rate, target_rate).astype(np.float32)
@@ -52,7 +62,7 @@ def read_audio(source: str | Path | bytes, target_rate: int) -> np.ndarray:
     """Mono float32 samples (N,) at `target_rate` Hz of an audio file (path or content): wav, flac, ogg, opus, mp3.
 
     Raises:
-        ValueError: If the file is not audio of these formats, is damaged, cut off or empty.
+        AudioError: If the file is not audio of these formats, is damaged, cut off or empty, or not finite.
         FileNotFoundError: If there is no such file.
     """
     return np.concatenate(list(stream_audio(source, target_rate)))
@@ -62,7 +72,7 @@ def stream_audio(source: str | Path | bytes, target_rate: int) -> Iterator[np.nd
     """What `read_audio` returns, in pieces and in little memory.
 
     Raises:
-        ValueError: As `read_audio`; that a file is damaged may turn out after its last piece only.
+        AudioError: As `read_audio`; that a file is damaged may turn out after its last piece only.
         FileNotFoundError: If there is no such file.
     """
     import soundfile
@@ -73,24 +83,17 @@ def stream_audio(source: str | Path | bytes, target_rate: int) -> Iterator[np.nd
     try:
         with _open(source) as content, soundfile.SoundFile(content) as file:
             if file.format not in _FORMATS:
-                raise ValueError(f"{name} is {file.format_info}; convert it to wav, flac, ogg, opus or mp3 first")
+                message = f"{name} is {file.format_info}; convert it to wav, flac, ogg, opus or mp3 first"
+                raise UnreadableAudioError(message)
             num_decoded = yield from _resampled_blocks(file, name, target_rate)
             damage = find_damage(_content(content), file.format, num_decoded, file.frames)
     except (soundfile.SoundFileError, RuntimeError) as error:
-        raise ValueError(f"cannot read {name} as audio: {getattr(error, 'error_string', error)}") from error
+        message = f"cannot read {name} as audio: {getattr(error, 'error_string', error)}"
+        raise UnreadableAudioError(message) from error
     if damage is not None:
-        raise ValueError(f"{name} is damaged or cut off: {damage}")
+        raise UnreadableAudioError(f"{name} is damaged or cut off: {damage}")
     if not num_decoded:
-        raise ValueError(f"cannot use {name}: audio is empty; it needs at least one sample")
-
-
-def matching_paths(pattern: str) -> list[Path]:
-    """What a path or a glob pattern names, sorted; a path that exists is no pattern, whatever brackets it holds."""
-    return (
-        [Path(pattern)]
-        if Path(pattern).exists()
-        else [Path(path) for path in sorted(glob.glob(pattern, recursive=True))]
-    )
+        raise EmptyAudioError(f"cannot use {name}: audio is empty; it needs at least one sample")
 
 
 def _open(source: str | Path | bytes) -> BinaryIO:
@@ -110,14 +113,14 @@ def _resampled_blocks(file: Any, name: str, target_rate: int) -> Generator[np.nd
     import soxr
 
     stream = None if file.samplerate == target_rate else soxr.ResampleStream(file.samplerate, target_rate, 1, "float32")
-    num_decoded, is_last, first, empty = 0, False, None, True
+    num_decoded, is_last, first, empty = 0, False, np.empty(0, np.float32), True
     while not is_last:
         block = file.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True).mean(axis=1)
         if not np.isfinite(block).all():
-            raise ValueError(f"cannot use {name}: audio has NaN or infinite samples")
+            raise NotFiniteAudioError(f"cannot use {name}: audio has NaN or infinite samples")
         is_last = len(block) < _BLOCK_SAMPLES
         num_decoded += len(block)
-        first = block[:1] if first is None else first
+        first = first if first.size else block[:1]
         block = block if stream is None else stream.resample_chunk(block, last=is_last)
         if block.size:
             empty = False
@@ -142,7 +145,8 @@ def stream_from_column(value: Any, target_rate: int, sampling_rate: int | None =
         sampling_rate: Rate of plain arrays, in Hz.
 
     Raises:
-        ValueError: If the cell holds none of these, or audio that cannot be used.
+        AudioError: If the audio cannot be used; see `to_mono` and `stream_audio`.
+        ValueError: If the cell holds none of these.
     """
     if hasattr(value, "get_all_samples"):
         decoded = value.get_all_samples()

@@ -29,7 +29,7 @@ def encode_pieces(model: Q2D2Model, pieces: Iterable[np.ndarray]) -> tuple[np.nd
         pieces = [np.concatenate(list(pieces))]
     codes, num_samples, cache = [], 0, None
     pieces = iter(pieces)
-    piece = next(pieces)
+    piece: np.ndarray | None = next(pieces)
     while piece is not None:
         following = next(pieces, None)  # known in advance, so that a short recording is computed at once
         audio = torch.from_numpy(piece).to(model.device).view(1, 1, -1)

@@ -24,7 +24,7 @@ import soundfile
 from tqdm.auto import tqdm
 
 from ..evaluation.arguments import parse_arguments
-from ..evaluation.clips import Clip, clip_ids, clip_texts, load_clip
+from ..evaluation.clips import Clip, load_clips
 from ..evaluation.codecs import DecodedFolder, Original, OurCodec, installed_peers
 from ..evaluation.memory import measure_memory
 from ..evaluation.plot import plot_scores
@@ -34,7 +34,6 @@ from ..evaluation.report import write_page, write_table
 from ..evaluation.rows import Row, Rows, build_metrics, flat_scores, measure_clip, needs_reference
 from ..evaluation.summary import describe_codec, describe_ours, summarize, without_nan
 from ..evaluation.transformers_codecs import TransformersCodec
-from ..training.data import AudioCache
 
 ALIGNMENT = (
     "Q2D2 is aligned by construction; others are shifted by the lag of largest cross-correlation, within 100 ms."
@@ -81,9 +80,8 @@ def main(argv: list[str] | None = None) -> None:
     """Parse the arguments, measure and write the results."""
     args = parse_arguments(argv, __doc__)
     ours = OurCodec(args.checkpoint)
-    recordings = AudioCache(args.data, args.cache, ours.model.config.sampling_rate)
-    ids, texts = clip_ids(args.data), clip_texts(args.data)
-    clips = [load_clip(recordings, ids, texts, index) for index in recordings.spread(args.clips)]
+    options = (args.clips, args.audio_column, args.id_column, args.text_column, str(args.output))
+    clips = load_clips(args.data, args.cache, ours.model.config.sampling_rate, *options)
     if args.write_clips:
         args.write_clips.mkdir(parents=True, exist_ok=True)
         for clip in clips:

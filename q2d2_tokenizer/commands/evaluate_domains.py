@@ -19,12 +19,11 @@ import soundfile
 
 from ..audio.files import replaced_when_complete
 from ..evaluation.arguments import clip_count
-from ..evaluation.clips import Clip, clip_ids, clip_texts, load_clip
+from ..evaluation.clips import Clip, load_clips
 from ..evaluation.plot import plot_scores
 from ..evaluation.report import format_score
 from ..evaluation.summary import read_result
 from ..evaluation.tables import markdown_table
-from ..training.data import AudioCache
 from . import evaluate_codec
 
 DOMAINS = {
@@ -55,13 +54,6 @@ def find(folder: Path, pattern: str) -> list[str]:
     return [str(path) for name in patterns for path in sorted(folder.glob(name))]
 
 
-def load(files: list[str], cache: Path, count: int) -> list[Clip]:
-    """That many clips, evenly spread."""
-    recordings = AudioCache(files, cache, SAMPLING_RATE)
-    ids, texts = clip_ids(files), clip_texts(files)
-    return [load_clip(recordings, ids, texts, index) for index in recordings.spread(count)]
-
-
 def write_noisy(speech: list[Clip], noise: list[Clip], snr_db: float, path: Path) -> None:
     """A Parquet file of clips mixed with noise: every clip with another piece, chosen by its number.
 
@@ -90,7 +82,7 @@ def collect(args: argparse.Namespace) -> dict[str, list[str]]:
     """Files of every domain that is there, noisy speech included."""
     domains = {name: files for name, pattern in DOMAINS.items() if (files := find(args.speech, pattern))}
     if NOISY in domains and NOISE in domains:
-        speech, noise = (load(domains[name], args.cache, args.clips) for name in (NOISY, NOISE))
+        speech, noise = (load_clips(domains[name], args.cache, SAMPLING_RATE, args.clips) for name in (NOISY, NOISE))
         for snr_db in args.snr:
             path = args.cache / f"noisy-{snr_db:g}dB.parquet"
             write_noisy(speech, noise, snr_db, path)

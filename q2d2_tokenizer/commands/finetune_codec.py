@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm.auto import tqdm
 
 from ..bundled import default_checkpoint
@@ -25,6 +24,7 @@ from ..evaluation.metrics import LOWER_IS_BETTER, METRICS, mean_and_interval
 from ..evaluation.provenance import describe_run
 from ..evaluation.rows import build_metrics
 from ..evaluation.summary import without_nan
+from ..feature_extraction_q2d2 import to_float32
 from ..training.codec import CodecTrainer
 from ..training.data import AudioCache
 from .train_codec import check_and_exit, parse
@@ -41,7 +41,7 @@ def measure(checkpoint: str, recordings: AudioCache, indices: list[int], names: 
     metrics = build_metrics(names, recordings.sampling_rate)
     scores: Scores = {name: [] for name in names}
     for index in tqdm(indices, desc="clips", disable=None):
-        clip = Clip(str(index), recordings[index].astype(np.float32) / 32768, recordings.sampling_rate)
+        clip = Clip(str(index), to_float32(recordings[index]), recordings.sampling_rate)
         decoded = codec(clip)
         for name, metric in metrics.items():
             scores[name].append(metric(clip, decoded.audio))
@@ -99,9 +99,8 @@ def main(argv: list[str] | None = None) -> None:
         return
     places = {"held out": trainer.validation}
     if args.elsewhere:
-        places["elsewhere"] = AudioCache(
-            args.elsewhere, Path(config.cache or f"{config.output}/cache"), trainer.data.sampling_rate
-        )
+        cache = config.cache or f"{config.output}/cache"
+        places["elsewhere"] = AudioCache(args.elsewhere, cache, trainer.data.sampling_rate, config.audio_column)
     before = default_checkpoint() if config.codec == "bundled" else config.codec
     names = [name for name in SCORES if not METRICS[name].missing()]
     scores = {}

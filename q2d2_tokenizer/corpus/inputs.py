@@ -1,4 +1,4 @@
-"""Which files the inputs of a corpus name, and how to open them: local ones, and URLs through fsspec."""
+"""The one lister: which files inputs name, and how to open them; local ones, and URLs through fsspec."""
 
 import csv
 import errno
@@ -7,23 +7,35 @@ import io
 import json
 import os
 import re
-import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import fsspec
 
-from ..audio.reading import AUDIO_SUFFIXES, matching_paths
+from ..audio.reading import AUDIO_SUFFIXES
 
-_SUFFIXES = AUDIO_SUFFIXES | {".parquet", ".tar"}
+ROW_SUFFIXES = (".parquet", ".tar")  # of files that hold many recordings
+_SUFFIXES = AUDIO_SUFFIXES.union(ROW_SUFFIXES)
 _DAMAGE = {errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}  # no such file
 _DAMAGE |= {errno.EINVAL}  # of seeking to a place that a damaged file names
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}  # first bytes
 
-Entry = tuple[str, dict[str, str]]
-"""Path or URL of a file, and its other columns."""
+
+_File = tuple[str, dict[str, str | None]]  # path or URL, and other columns
+
+
+class Entry(NamedTuple):
+    """A file of the inputs.
+
+    Args:
+        name: Path below the folder that all files share, or the URL.
+        path: Absolute path or URL.
+        columns: Values from metadata, by name of the column.
+    """
+
+    name: str
+    path: str
+    columns: dict[str, str | None]
 
 
 def open_input(path: str) -> Any:
@@ -37,6 +49,21 @@ def size_of(path: str) -> int | None:
         filesystem, inner = fsspec.core.url_to_fs(path)
         return filesystem.info(inner)["size"]
     return os.path.getsize(path) if os.path.exists(path) else None
+
+
+def version_of(path: str) -> str:
+    """What changes when a file or what is behind a URL does.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    if "://" in path:
+        filesystem, inner = fsspec.core.url_to_fs(path)
+        return f"{path}:{filesystem.ukey(inner)}"
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"no such audio file: {path}; take it out of the list or metadata that name it")
+    stat = os.stat(path)
+    return f"{Path(path).resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
 
 
 def stop_unless_damaged(error: Exception, path: str) -> None:
@@ -58,55 +85,43 @@ def stopping_error(error: OSError, path: str) -> OSError:
     return OSError(f"cannot read {path}: {error}; nothing was rejected for that, run again when it can be read")
 
 
-@dataclass(frozen=True)
-class TarMember:
-    """A file of a tar.
+def matching_paths(pattern: str) -> list[Path]:
+    """What a path or a glob pattern names, sorted; a path that exists is no pattern, whatever brackets it holds."""
+    names = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
+    return [Path(name) for name in names]
+
+
+def local_files(item: str, suffixes: Collection[str]) -> list[Path]:
+    """Files with these endings (in lower case) that a path, a folder or a glob pattern names, each once.
+
+    Folders, also those that a pattern matches, are searched to any depth.
+    """
+    found = [file for path in matching_paths(item) for file in (path.rglob("*") if path.is_dir() else [path])]
+    files = {file for file in found if file.suffix.lower() in suffixes and file.is_file()}
+    return sorted(files, key=_order(item))
+
+
+def _order(item: str) -> Any:
+    """Files of a folder come folder by folder, those of a pattern by their names."""
+    return Path if os.path.isdir(item) else str
+
+
+def list_entries(inputs: list[str], output: str | None = None, keep_order: bool = False) -> list[Entry]:
+    """All Parquet, tar and audio files of the inputs.
 
     Args:
-        suffix: What follows its key, in lower case.
-        name: The whole of it.
-        first_byte: Of its content.
-        size: Of its content in bytes.
-    """
-
-    suffix: str
-    name: str
-    first_byte: int
-    size: int
-
-
-def tar_members(path: str) -> Iterator[tuple[str, TarMember]]:
-    """Files of a tar, each with its key: the path up to the first dot of the name.
-
-    Raises:
-        ValueError: If the tar is compressed.
-        tarfile.TarError: If it is damaged; maybe after some files.
-    """
-    with open_input(path) as file:
-        start = file.read(8)
-        for first_bytes, kind in _COMPRESSED.items():
-            if start.startswith(first_bytes):
-                raise ValueError(f"{path} is compressed with {kind}, so its rows cannot be found; decompress it first")
-        file.seek(0)
-        with tarfile.open(fileobj=file, mode="r:") as archive:
-            for member in archive:
-                if member.isfile():
-                    key, suffix = re.fullmatch(r"((?:.*/)?[^/.]*)\.?([^/]*)", member.name).groups()
-                    yield key, TarMember(suffix.lower(), member.name, member.offset_data, member.size)
-
-
-def list_entries(inputs: list[str], output: str | None = None) -> list[tuple[str, str, dict[str, str]]]:
-    """(name, path or URL, other columns) of each file, sorted by name, the path below the folder they share.
-
-    Args:
-        inputs: See `Corpus`.
-        output: See `Corpus`.
+        inputs: Files, folders (with `metadata.csv` or `metadata.jsonl` that name files in the column `file_name`),
+            glob patterns, text files with one path a line (relative to the text file), URLs, or data sets of the Hub
+            (`owner/name`). Of URLs and the Hub, audio files are taken only where there are no Parquet and tar files.
+        output: Folder of results; files in it are no inputs where it lies below the folder of an input.
+        keep_order: Keep the order of the inputs and of the lines of lists, so that an input named twice comes twice in
+            its place; else all files are sorted by name.
 
     Raises:
         ValueError: If there are no files at an input, or a text file is not UTF-8.
         OSError: If an input cannot be listed.
     """
-    found: list[Entry] = []
+    found: list[_File] = []
     for item in inputs:
         files = _without(output, _folder_of(item), _list_input(item)) if output else _list_input(item)
         if not files:
@@ -114,8 +129,11 @@ def list_entries(inputs: list[str], output: str | None = None) -> list[tuple[str
         found += files
     local = [os.path.dirname(path) for path, _ in found if "://" not in path]
     root = os.path.commonpath(local) if local else ""
-    named = [(path if "://" in path else Path(path).relative_to(root).as_posix(), path, more) for path, more in found]
-    return sorted(named, key=lambda entry: entry[0])
+    entries = [
+        Entry(path if "://" in path else Path(path).relative_to(root).as_posix(), path, columns)
+        for path, columns in found
+    ]
+    return entries if keep_order else sorted(entries, key=lambda entry: entry.name)
 
 
 def _folder_of(item: str) -> Path:
@@ -126,7 +144,7 @@ def _folder_of(item: str) -> Path:
     return Path(*parts[: next(number for number, part in enumerate(parts) if glob.has_magic(part))])
 
 
-def _without(output: str, folder: Path, files: list[Entry]) -> list[Entry]:
+def _without(output: str, folder: Path, files: list[_File]) -> list[_File]:
     """Files that are not results of an earlier run, for which the output has to be below the folder."""
     results = Path(output).resolve()
     if folder.resolve() not in results.parents:
@@ -134,47 +152,45 @@ def _without(output: str, folder: Path, files: list[Entry]) -> list[Entry]:
     return [(path, more) for path, more in files if "://" in path or results not in Path(path).resolve().parents]
 
 
-def _list_input(item: str) -> list[Entry]:
-    paths = [Path(os.path.abspath(path)) for path in matching_paths(item)]  # without .., as metadata is looked up
-    if "://" in item or (not paths and re.fullmatch(r"[\w.-]+/[\w.-]+", item)):
-        return _list_url(item if "://" in item else f"hf://datasets/{item}")
-    listed: list[Entry] = []
-    found: dict[str, dict[str, str]] = {}  # a pattern may match a folder and the files in it
-    for path in paths:
-        if path.is_dir():
-            files = _list_folder(path)
-        elif path.suffix.lower() == ".txt" and item.lower().endswith(".txt"):  # other patterns match transcripts too
-            lines = [line.strip() for line in _read_text(path).splitlines()]
-            listed += [(os.path.normpath(path.parent / line), {}) for line in lines if line]
-            continue
-        else:
-            files = [(str(path), {})] if path.suffix.lower() in _SUFFIXES else []
-        for name, columns in files:
-            found[name] = found.get(name) or columns
-    return [*found.items(), *listed]
+def _list_input(item: str) -> list[_File]:
+    matches = matching_paths(item)
+    if "://" in item or (not matches and re.fullmatch(r"[\w.-]+/[\w.-]+", item)):
+        return [(url, {}) for url in _list_url(item if "://" in item else f"hf://datasets/{item}")]
+    found: dict[str, dict[str, str | None]] = {os.path.abspath(file): {} for file in local_files(item, _SUFFIXES)}
+    for folder in filter(Path.is_dir, matches):
+        for path, columns in _read_metadata(folder).items():  # also of files that are not there
+            found[path] = found.get(path) or columns
+    listed = [path for path in matches if item.lower().endswith(".txt") and path.is_file()]  # else maybe transcripts
+    return [
+        *sorted(found.items(), key=lambda file: _order(item)(file[0])),
+        *((path, {}) for file in listed for path in _read_list(file)),
+    ]
 
 
-def _list_folder(folder: Path) -> list[Entry]:
-    """Files of a folder, and those that its metadata name although they are not there."""
-    metadata = _read_metadata(folder)
-    files = [str(path) for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file()]
-    return [(path, metadata.get(path, {})) for path in dict.fromkeys([*files, *metadata])]
-
-
-def _list_url(url: str) -> list[Entry]:
+def _list_url(url: str) -> list[str]:
     try:
         filesystem, root = fsspec.core.url_to_fs(url)
-        files = filesystem.glob(root) if glob.has_magic(root) else filesystem.find(root)
+        if glob.has_magic(root):
+            files = sorted(filesystem.glob(root))
+        else:
+            files = [root] if filesystem.isfile(root) else sorted(filesystem.find(root))
     except (OSError, ValueError, ImportError) as error:
         raise OSError(f"cannot list {url}: {error}; a local input must exist") from error
-    wanted = [path for path in files if path.lower().endswith((".parquet", ".tar"))]
-    return [(filesystem.unstrip_protocol(path), {}) for path in wanted]
+    for suffixes in (ROW_SUFFIXES, tuple(AUDIO_SUFFIXES)):  # audio beside tables shows what they hold
+        if wanted := [path for path in files if path.lower().endswith(suffixes)]:
+            return [filesystem.unstrip_protocol(path) for path in wanted]
+    return []
 
 
-def _read_metadata(folder: Path) -> dict[str, dict[str, str]]:
-    """Columns by path, of the metadata files of an audio folder."""
-    found = {}
-    for path in sorted(folder.rglob("metadata.*")):
+def _read_list(path: Path) -> list[str]:
+    lines = [line.strip() for line in _read_text(path).splitlines()]
+    return [os.path.normpath(Path(os.path.abspath(path)).parent / line) for line in lines if line]
+
+
+def _read_metadata(folder: Path) -> dict[str, dict[str, str | None]]:
+    """Columns by absolute path, of the metadata files of an audio folder."""
+    found: dict[str, dict[str, str | None]] = {}
+    for path in sorted(Path(os.path.abspath(folder)).rglob("metadata.*")):
         if path.suffix == ".csv":
             rows = list(csv.DictReader(io.StringIO(_read_text(path), newline="")))
         elif path.suffix == ".jsonl":
@@ -183,7 +199,7 @@ def _read_metadata(folder: Path) -> dict[str, dict[str, str]]:
             continue
         for row in rows:
             if "file_name" not in row:
-                raise ValueError(f"{path} has no column 'file_name'")
+                raise ValueError(f"{path} has no column 'file_name'; rename the column, or the file if it is none")
             target = os.path.normpath(path.parent / row.pop("file_name"))
             found[target] = {name: value if value is None else str(value) for name, value in row.items()}
     return found

@@ -7,9 +7,8 @@ computes every recording by itself, so there is no padding to save; what follows
 """
 
 import errno
-import io
 import json
-import os
+import math
 import sys
 import time
 from collections import Counter
@@ -23,11 +22,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from ..audio.errors import AudioError, SilentAudioError, TooLongAudioError
 from ..audio.files import write_atomically
-from ..audio.reading import stream_from_column
 from ..audio.recordings import encode_pieces
 from ..modeling_q2d2 import Q2D2Model
-from .inputs import stop_unless_damaged
+from .cells import announced_seconds, read_cell
 from .shards import (
     REJECTS_FOLDER,
     SHARD_FOLDER,
@@ -47,7 +46,6 @@ from .sources import Batch, Corpus
 
 _PLAN = "plan.json"
 _SILENT_PEAK = 1e-3  # -60 dB of full scale
-_UNKNOWN_LENGTH = 2**62
 _SECONDS_BETWEEN_LINES = 30.0  # of progress in a log file
 
 
@@ -73,10 +71,6 @@ class CorpusOptions:
             raise ValueError(f"max_hours and rows_per_shard must be positive, got {self}")
         if self.silent not in ("reject", "keep"):
             raise ValueError(f"silent must be 'reject' or 'keep', got {self.silent!r}")
-
-
-class _Unusable(ValueError):
-    """A recording to reject, with the reason and the detail."""
 
 
 class _Progress:
@@ -241,7 +235,8 @@ class CorpusTokenizer:
         return same_codec and done == self._num_rows(number)
 
     def _make(self, number: int, progress: _Progress) -> None:
-        tables, rejects = [self.schema.empty_table()], []
+        tables = [self.schema.empty_table()]
+        rejects: list[Rejected] = []
         for batch in self.corpus.read(self.shards[number]):
             tables.append(self._tokenize(batch, rejects, progress))
         shard, rejects_path = self._paths(number)
@@ -258,8 +253,8 @@ class CorpusTokenizer:
         for number, (row_id, cell) in enumerate(zip(batch.ids, batch.cells, strict=True)):
             try:
                 row_codes, num_samples = encode_pieces(self.model, read_recording(cell, rate, self.options))
-            except _Unusable as error:
-                rejects.append(Rejected(row_id, *error.args))
+            except AudioError as error:
+                rejects.append(Rejected(row_id, error.reason, str(error)))
                 progress.add(0.0)
                 continue
             codes.append(row_codes.astype(np.int32))
@@ -323,63 +318,26 @@ def read_recording(cell: Any, target_rate: int, options: CorpusOptions) -> Itera
     """Mono samples float32 at `target_rate` Hz of one cell of a corpus, in pieces (N,).
 
     Raises:
-        _Unusable: With the reason `unreadable`, `empty`, `silent`, `not finite` or `too long`, and the detail; some of
-            it turns out after the last piece only.
+        AudioError: Of the kinds that `read_cell` raises, `TooLongAudioError` or `SilentAudioError`; some of it turns
+            out after the last piece only.
         OSError: If a file cannot be read for a reason that is not the file.
     """
-    if isinstance(cell, ValueError):
-        raise _Unusable("unreadable", str(cell))
-    cell = {"bytes": cell} if isinstance(cell, bytes) else cell
-    content = cell.get("bytes") if isinstance(cell, dict) else None
-    path = cell if isinstance(cell, str) else cell.get("path") if isinstance(cell, dict) else None
-    if cell is None or content == b"" or (isinstance(cell, dict) and not any(v is not None for v in cell.values())):
-        raise _Unusable("empty", "the row holds no audio")
-    _check_fields(cell)
-    try:
-        if content is None and path and os.path.isfile(path) and not os.path.getsize(path):
-            raise _Unusable("empty", f"{path} has no content")
-        _check_hours(_announced_hours(io.BytesIO(content) if content is not None else path), options)
-        num_samples, peak = 0, 0.0
-        for piece in stream_from_column(cell, target_rate):
-            num_samples += piece.size
-            peak = max(peak, float(np.abs(piece).max()))
-            _check_hours(num_samples / target_rate / 3600, options)
-            yield piece
-    except _Unusable:
-        raise
-    except (ValueError, OSError, RuntimeError) as error:
-        if not isinstance(error, FileNotFoundError):  # URLs in rows are never opened
-            stop_unless_damaged(error, path or "the audio of a row")
-        words = {"is empty": "empty", "NaN or infinite": "not finite"}
-        raise _Unusable(next((r for w, r in words.items() if w in str(error)), "unreadable"), str(error)) from error
+    seconds = announced_seconds(cell)
+    if seconds is not None and math.isfinite(seconds):  # else reading it will tell
+        _check_hours(seconds / 3600, options)
+    num_samples, peak = 0, 0.0
+    for piece in read_cell(cell, target_rate):
+        num_samples += piece.size
+        peak = max(peak, float(np.abs(piece).max()))
+        _check_hours(num_samples / target_rate / 3600, options)
+        yield piece
     if peak < _SILENT_PEAK and options.silent == "reject":
-        raise _Unusable("silent", f"the peak is {peak:.2g} of full scale, less than {_SILENT_PEAK:.2g}")
-
-
-def _check_fields(cell: Any) -> None:
-    if not isinstance(cell, dict):
-        return
-    wanted = {"bytes": bytes, "path": str} | ({"sampling_rate": (int, float)} if cell.get("array") is not None else {})
-    for name, kind in wanted.items():
-        value = cell.get(name)
-        if not isinstance(value, kind) and (value is not None or name == "sampling_rate"):
-            raise _Unusable("unreadable", f"the field {name!r} of the audio holds {type(value).__name__}")
+        raise SilentAudioError(f"the peak is {peak:.2g} of full scale, less than {_SILENT_PEAK:.2g}")
 
 
 def _check_hours(hours: float, options: CorpusOptions) -> None:
     if hours > options.max_hours:
-        raise _Unusable("too long", f"{hours:.4g} h, at most {options.max_hours:.4g} h are taken")
-
-
-def _announced_hours(file: Any) -> float:
-    """Length as the header of a file has it; 0 if it does not."""
-    import soundfile
-
-    try:
-        info = soundfile.info(file)
-    except (soundfile.SoundFileError, TypeError, RuntimeError):  # reading it will tell what is wrong
-        return 0.0
-    return info.frames / info.samplerate / 3600 if info.frames < _UNKNOWN_LENGTH else 0.0
+        raise TooLongAudioError(f"{hours:.4g} h, at most {options.max_hours:.4g} h are taken")
 
 
 def _check_writable(folder: Path) -> None:

@@ -20,7 +20,10 @@ def parse_arguments(argv: list[str] | None, description: str | None) -> argparse
     """The arguments, checked as far as that needs no audio."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default=default_checkpoint(), help="folder; the bundled one if left out")
-    parser.add_argument("--data", nargs="+", required=True, help="Parquet or audio files, folders or globs")
+    parser.add_argument("--data", nargs="+", required=True, help="Parquet, tar or audio files, folders ...")
+    parser.add_argument("--audio_column", default="audio", help="of Parquet files (default: %(default)s)")
+    parser.add_argument("--id_column", help="of Parquet files: names of the clips (default: id, else file and row)")
+    parser.add_argument("--text_column", default="text", help="of Parquet files and metadata (default: %(default)s)")
     parser.add_argument("--title", default="", help="what the data is, for docs/RESULTS.md")
     parser.add_argument("--output", type=Path, default=Path("runs/evaluation"), help="folder for the results")
     parser.add_argument("--cache", default="runs/cache", help="folder for decoded audio")

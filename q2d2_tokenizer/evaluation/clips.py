@@ -3,10 +3,15 @@
 import hashlib
 import itertools
 from dataclasses import dataclass
+from pathlib import Path, PurePath
 
 import numpy as np
 
-from ..training.data import AudioCache, expand_sources
+from ..corpus.inputs import ROW_SUFFIXES, Entry, list_entries
+from ..corpus.rows import Columns
+from ..corpus.sources import open_source
+from ..feature_extraction_q2d2 import to_float32
+from ..training.data import AudioCache
 
 
 @dataclass(frozen=True)
@@ -24,23 +29,44 @@ class Clip:
         return hashlib.sha256(self.audio.tobytes()).hexdigest()[:12]
 
 
-def clip_ids(sources: list[str]) -> list[str]:
-    """Names of all recordings, in the order of `AudioCache`, usable as file names and all different.
+def load_clips(
+    data: list[str],
+    cache: str | Path,
+    sampling_rate: int,
+    count: int | None = None,
+    audio_column: str = "audio",
+    id_column: str | None = None,
+    text_column: str = "text",
+    output: str | None = None,
+) -> list[Clip]:
+    """The recordings of inputs, in the order in which they are named.
 
-    The column `id` of a Parquet file, or its stem and the row; the stem of an audio file.
+    Args:
+        data: See `list_entries`.
+        cache: Folder for decoded audio.
+        sampling_rate: In Hz.
+        count: At most that many, evenly spread; all if None.
+        audio_column: Of Parquet files.
+        id_column: Of Parquet files; the column `id` where there is one if None.
+        text_column: Of Parquet files and metadata.
+        output: Of the evaluation; files in it are no clips, see `list_entries`.
+
+    Raises:
+        ValueError: If a recording cannot be read, or there are none.
+        OSError: If an input cannot be listed or read.
     """
-    names: list[str] = []
-    for file in expand_sources(sources):
-        if file.suffix.lower() != ".parquet":
-            names.append(file.stem)
-            continue
-        import pyarrow.parquet
+    recordings = AudioCache(data, cache, sampling_rate, audio_column, output)
+    entries = list_entries(data, output, keep_order=True)
+    rows = [row for entry in entries for row in names_and_texts(entry, id_column, text_column)]
+    names = different_names([name for name, _ in rows])
+    return [
+        Clip(names[index], to_float32(recordings[index]), sampling_rate, rows[index][1])
+        for index in recordings.spread(count)
+    ]
 
-        table = pyarrow.parquet.ParquetFile(file)
-        if "id" in table.schema_arrow.names:
-            names += [str(value) for value in table.read(columns=["id"]).column("id").to_pylist()]
-        else:
-            names += [f"{file.stem}-{row:05d}" for row in range(table.metadata.num_rows)]
+
+def different_names(names: list[str]) -> list[str]:
+    """Names that can be those of files and are all different, the same in every run."""
     names = [name.replace("/", "-") for name in names]
     taken, seen = set(names), set()
     for i, name in enumerate(names):
@@ -51,27 +77,33 @@ def clip_ids(sources: list[str]) -> list[str]:
     return names
 
 
-def clip_texts(sources: list[str]) -> list[str]:
-    """English text of all recordings, in the order of `AudioCache`, empty where none is known.
+def names_and_texts(entry: Entry, id_column: str | None = None, text_column: str = "text") -> list[tuple[str, str]]:
+    """Own name of every recording of a file, and its English text, empty if none is known.
 
-    The column `text` of a Parquet file, unless its column `language` says another language; for an audio file, the
-    file with the ending .txt beside it.
+    The name is the id of a row of a Parquet file, or the stem of the file and the row; the key of a sample of a tar;
+    the stem of an audio file. The text is a column, unless the column `language` says another language, or for an
+    audio file what the file with the ending .txt beside it holds.
     """
-    texts: list[str] = []
-    for file in expand_sources(sources):
-        if file.suffix.lower() != ".parquet":
-            beside = file.with_suffix(".txt")
-            texts.append(beside.read_text().strip() if beside.exists() else "")
-            continue
-        import pyarrow.parquet
-
-        table = pyarrow.parquet.ParquetFile(file)
-        known = [name for name in ("text", "language") if name in table.schema_arrow.names]
-        rows = table.read(columns=known).to_pylist() if known else [{}] * table.metadata.num_rows
-        texts += [(row.get("text") or "") if (row.get("language") or "en").startswith("en") else "" for row in rows]
-    return texts
+    source = open_source(entry, Columns(None, id_column, only=("id", text_column, "language")))
+    found: list[tuple[str, str]] = []
+    for batch in source.read(0, source.num_rows):
+        for row_id, values in zip(batch.ids, batch.columns.to_pylist() or [{}] * len(batch.ids), strict=True):
+            text = values.get(text_column) or _text_beside(entry.path)
+            is_english = (values.get("language") or "en").startswith("en")
+            found.append((_own_name(entry, len(found), row_id), text.strip() if is_english else ""))
+    return found
 
 
-def load_clip(clips: AudioCache, ids: list[str], texts: list[str], index: int) -> Clip:
-    """Clip of that number."""
-    return Clip(ids[index], clips[index].astype(np.float32) / 32768, clips.sampling_rate, texts[index])
+def _own_name(entry: Entry, row: int, row_id: str) -> str:
+    path = PurePath(entry.path)
+    if path.suffix.lower() == ".tar":
+        return row_id.removeprefix(f"{entry.name}/")
+    if path.suffix.lower() == ".parquet":
+        return f"{path.stem}-{row:05d}" if row_id == f"{entry.name}/{row}" else row_id  # the file may name no ids
+    return path.stem
+
+
+def _text_beside(path: str) -> str:
+    beside = Path(path).with_suffix(".txt")
+    is_audio = not path.lower().endswith(ROW_SUFFIXES)
+    return beside.read_text(encoding="utf-8") if is_audio and beside.exists() else ""

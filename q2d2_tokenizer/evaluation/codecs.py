@@ -13,7 +13,8 @@ import soundfile
 import soxr
 import torch
 
-from ..audio.reading import AUDIO_SUFFIXES, read_audio
+from ..audio.reading import AUDIO_SUFFIXES, read_audio, to_int16
+from ..feature_extraction_q2d2 import to_float32
 from ..modeling_q2d2 import Q2D2Model
 from .clips import Clip
 
@@ -101,10 +102,10 @@ class Codec2:
     def __call__(self, clip: Clip) -> Decoded:
         with tempfile.TemporaryDirectory() as folder:
             raw, bits, out = (f"{folder}/{name}" for name in ("in.raw", "a.bit", "out.raw"))
-            (soxr.resample(clip.audio, clip.sampling_rate, 8000).clip(-1, 1) * 32767).astype("<i2").tofile(raw)
+            to_int16(soxr.resample(clip.audio, clip.sampling_rate, 8000)).astype("<i2").tofile(raw)
             _call("c2enc", "1200", raw, bits)
             _call("c2dec", "1200", bits, out)
-            audio = soxr.resample(np.fromfile(out, "<i2").astype(np.float32) / 32768, 8000, clip.sampling_rate)
+            audio = soxr.resample(to_float32(np.fromfile(out, "<i2")), 8000, clip.sampling_rate)
             return Decoded(audio, {"file_bits": 8 * Path(bits).stat().st_size})
 
 

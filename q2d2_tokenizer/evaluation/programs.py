@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from ..audio.reading import read_audio
+from ..audio.reading import read_audio, to_int16
 from .clips import Clip
 from .codecs import Decoded
 
@@ -50,7 +50,7 @@ class Program:
         with tempfile.TemporaryDirectory() as folder:
             audio = soxr.resample(clip.audio, clip.sampling_rate, self._rate).clip(-1, 1)
             soundfile.write(f"{folder}/in.wav", audio, self._rate, "PCM_16")
-            (audio * 32767).astype("<i2").tofile(f"{folder}/in.raw")
+            to_int16(audio).astype("<i2").tofile(f"{folder}/in.raw")
             done = subprocess.run(self._command, shell=True, cwd=folder, capture_output=True, text=True)
             wav, raw = Path(folder, "out.wav"), Path(folder, "out.raw")
             if done.returncode or not (wav.exists() or raw.exists()):

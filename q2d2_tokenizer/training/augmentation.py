@@ -8,6 +8,8 @@ import soxr
 import torch
 from torch import Tensor
 
+from ..feature_extraction_q2d2 import to_float32
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -30,7 +32,7 @@ class Augmentation:
         speed = math.exp(rng.uniform(-1, 1) * math.log1p(self.speed))
         taken = math.ceil(num_samples * speed)
         start = int(rng.integers(max(1, len(samples) - taken + 1)))
-        piece = samples[start : start + taken].astype(np.float32) / 32768.0
+        piece = to_float32(samples[start : start + taken])
         if self.speed:
             piece = soxr.resample(piece, speed, 1.0)[:num_samples]
         segment = np.pad(piece, (0, num_samples - len(piece)))

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from ..audio.files import write_atomically
 from ..export import save_feature_extractor
+from ..feature_extraction_q2d2 import to_float32
 from ..modeling_q2d2 import Q2D2Model
 from .augmentation import Augmentation
 from .data import AudioCache
@@ -35,7 +36,9 @@ from .stream import AudioStream
 class TrainConfig:
     """Everything a training run depends on, besides the codec's own config."""
 
-    data: list[str] = field(metadata={"help": "Parquet files, audio files, folders or globs; twice counts twice"})
+    data: list[str] = field(
+        metadata={"help": "Parquet, tar or audio files, folders, globs, lists, URLs; twice counts twice"}
+    )
     output: str = field(metadata={"help": "Folder of the run: log, checkpoints, validation audio, weights"})
     validation_data: list[str] = field(default_factory=list, metadata={"help": "Like data; of other speakers"})
     hold_out: int = field(default=0, metadata={"help": "Recordings of data to validate on instead of validation_data"})
@@ -48,6 +51,7 @@ class TrainConfig:
     freeze: list[str] = field(
         default_factory=list, metadata={"help": "Parts that stay as they are: encoder, quantizer, decoder"}
     )
+    audio_column: str = field(default="audio", metadata={"help": "Column of Parquet files that holds the audio"})
     streaming: bool = field(default=False, metadata={"help": "Decode data while training, without a cache on disk"})
     cache: str = field(default="", metadata={"help": "Folder for decoded audio; inside the output if empty"})
     steps: int = field(default=100_000, metadata={"help": "Optimizer steps in all"})
@@ -193,15 +197,17 @@ class CodecTrainer:
                 raise ValueError(
                     f"output {config.output} lies in the data folder {folder}: what is written there would be data"
                 )
-        cache = config.cache or str(self.output / "cache")
+        cache, column = config.cache or str(self.output / "cache"), config.audio_column
         self.validation = None
         with self.accelerator.main_process_first():
             if config.streaming:
-                self.data = AudioStream(config.data, sampling_rate, ahead=config.batch_size)
+                self.data = AudioStream(
+                    config.data, sampling_rate, config.batch_size, audio_column=column, output=config.output
+                )
             else:
-                self.data = AudioCache(config.data, cache, sampling_rate)
+                self.data = AudioCache(config.data, cache, sampling_rate, column, config.output)
             if config.validation_data:
-                self.validation = AudioCache(config.validation_data, cache, sampling_rate)
+                self.validation = AudioCache(config.validation_data, cache, sampling_rate, column, config.output)
         if config.hold_out:
             self.data, self.validation = self.data.split(config.hold_out)
 
@@ -333,7 +339,7 @@ class CodecTrainer:
         clips = self.validation.spread(self.config.validation_clips)
         losses, used = [], set()
         for number, index in enumerate(clips):
-            audio = torch.from_numpy(self.validation[index].astype("float32") / 32768.0).view(1, 1, -1)
+            audio = torch.from_numpy(to_float32(self.validation[index])).view(1, 1, -1)
             audio = audio.to(self.accelerator.device)
             output = codec(audio)
             losses.append(self.spectral_losses["mel"](output.audio_values, audio).item())

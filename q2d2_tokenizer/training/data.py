@@ -6,75 +6,37 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..audio.errors import AudioError
 from ..audio.files import replaced_when_complete, write_atomically
-from ..audio.reading import AUDIO_SUFFIXES, audio_from_column, matching_paths, read_audio
+from ..audio.reading import to_int16
+from ..corpus.cells import read_cell
+from ..corpus.inputs import Entry, list_entries, version_of
+from ..corpus.rows import Columns, Source
+from ..corpus.sources import open_source
 from .augmentation import Augmentation
 
 
-def expand_sources(sources: list[str]) -> list[Path]:
-    """Parquet and audio files of paths, folders and glob patterns, in order; a source named twice counts twice.
-
-    Raises:
-        ValueError: If a source names no Parquet or audio file.
-    """
-    files: list[Path] = []
-    for source in sources:
-        found = sorted(Path(source).rglob("*")) if Path(source).is_dir() else matching_paths(source)
-        found = [path for path in found if path.suffix.lower() in AUDIO_SUFFIXES | {".parquet"}]
-        if not found:
-            hint = "; URLs need streaming" if "://" in source else ""
-            raise ValueError(f"no Parquet or audio files at {source!r}{hint}")
-        files += found
-    return files
-
-
-def parquet_cells(source: str | Path | BinaryIO, name: str) -> Iterator[Any]:
-    """Undecoded audio of every row of a Parquet file, which errors call `name`.
-
-    Raises:
-        ValueError: If the file cannot be read or has no column `audio`.
-    """
-    import pyarrow.parquet
-
-    try:
-        file = pyarrow.parquet.ParquetFile(source)
-        if "audio" not in file.schema_arrow.names:
-            raise ValueError(f"{name} has no column audio but {file.schema_arrow.names}; rename the one with the audio")
-        for batch in file.iter_batches(64, columns=["audio"]):
-            yield from batch.column("audio").to_pylist()
-    except (OSError, pyarrow.ArrowException) as error:
-        raise ValueError(f"cannot read {name} as Parquet: {error}") from error
-
-
-def _read_recordings(file: Path, sampling_rate: int) -> Iterator[np.ndarray]:
-    if file.suffix.lower() != ".parquet":
-        yield read_audio(file, sampling_rate)
-        return
-    for row, cell in enumerate(parquet_cells(file, str(file))):
-        yield named_audio(cell, sampling_rate, f"row {row} of {file}")
+def _read_recordings(source: Source, sampling_rate: int) -> Iterator[np.ndarray]:
+    for name, cell in source.cells():
+        yield named_audio(cell, sampling_rate, name)
 
 
 def named_audio(cell: Any, sampling_rate: int, name: str) -> np.ndarray:
-    """Samples (N,) float32 of a cell, which errors call `name`.
+    """Samples (N,) float32 of the audio of a row, which errors call `name`.
 
     Raises:
-        ValueError: If the cell cannot be used; see `audio_from_column`.
+        AudioError: If it cannot be used; see `read_cell`.
     """
     try:
-        return audio_from_column(cell, sampling_rate)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}; repair or remove it") from error
-
-
-def to_int16(samples: np.ndarray) -> np.ndarray:
-    """Samples (N,) int16 of samples (N,) float32; what exceeds full scale is clipped."""
-    return (samples.clip(-1, 1) * 32767).round().astype(np.int16)
+        return np.concatenate(list(read_cell(cell, sampling_rate)))
+    except AudioError as error:
+        raise type(error)(f"{name}: {error}; repair or remove it") from error
 
 
 def _spread(size: int, count: int | None) -> list[int]:
@@ -91,25 +53,37 @@ class AudioCache:
     """Recordings as int16 samples in memory-mapped files, one for each source file, decoded once.
 
     Args:
-        sources: Parquet files with an `audio` column, audio files, folders or glob patterns; see `expand_sources`.
+        sources: See `list_entries`; in this order, and one that is named twice counts twice.
         folder: Where the samples are kept.
         sampling_rate: In Hz.
+        audio_column: Of Parquet files.
+        output: Of the run; files in it are no data, see `list_entries`.
 
     Raises:
-        ValueError: If a file cannot be read, or none holds a recording.
+        ValueError: If a row or a file cannot be read, or there are no recordings.
+        OSError: If an input cannot be listed or read.
     """
 
-    def __init__(self, sources: list[str], folder: str | Path, sampling_rate: int):
+    def __init__(
+        self,
+        sources: list[str],
+        folder: str | Path,
+        sampling_rate: int,
+        audio_column: str = "audio",
+        output: str | None = None,
+    ):
         from tqdm.auto import tqdm
 
         self.sampling_rate = sampling_rate
+        self._columns = Columns(audio_column, only=())
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         numbers: dict[Path, int] = {}  # of files of samples: one that is named twice is one file
         starts: list[tuple[int, int, int]] = []  # file, first sample, samples
-        for file in tqdm(expand_sources(sources), desc="audio", disable=None):
-            lengths = self._decode(file, folder)
-            number = numbers.setdefault(self._path(file, folder), len(numbers))
+        for entry in tqdm(list_entries(sources, output, keep_order=True), desc="audio", disable=None):
+            path = self._path(entry.path, folder)
+            lengths = self._decode(entry, path)
+            number = numbers.setdefault(path, len(numbers))
             ends = np.cumsum(lengths)
             starts += [(number, int(end - n), int(n)) for end, n in zip(ends, lengths, strict=True)]
         self._files = list(numbers)
@@ -121,20 +95,20 @@ class AudioCache:
         self._recordings = recordings
         self._ends = np.cumsum(recordings[:, 2])
 
-    def _path(self, file: Path, folder: Path) -> Path:
-        stat = file.stat()
-        key = f"{file.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{self.sampling_rate}"
-        return folder / f"{file.stem}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.i16"
+    def _path(self, file: str, folder: Path) -> Path:
+        key = f"{version_of(file)}:{self.sampling_rate}"
+        if file.lower().endswith(".parquet") and self._columns.audio != "audio":
+            key += f":{self._columns.audio}"
+        return folder / f"{Path(file).stem}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.i16"
 
-    def _decode(self, file: Path, folder: Path) -> list[int]:
-        """Samples of each recording of a file; decodes the file if that was not done before."""
-        path = self._path(file, folder)
+    def _decode(self, entry: Entry, path: Path) -> list[int]:
+        """Samples of each recording of a file; decodes the file to `path` if that was not done before."""
         index = path.with_suffix(".json")
         if index.exists():
             return json.loads(index.read_text())
         lengths = []
         with replaced_when_complete(path) as partial, open(partial, "wb") as out:
-            for samples in _read_recordings(file, self.sampling_rate):
+            for samples in _read_recordings(open_source(entry, self._columns), self.sampling_rate):
                 to_int16(samples).tofile(out)
                 lengths.append(len(samples))
         write_atomically(index, json.dumps(lengths).encode())  # an index that is there is whole, and so are the samples

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..audio.errors import NotFiniteAudioError
 from ..evaluation.metrics import usage
+from ..feature_extraction_q2d2 import to_float32
 from .codec import CodecTrainer, TrainConfig
 from .speech_statistics import SpeechStatistics, measure_speech
 
@@ -155,9 +157,7 @@ def examine(config: TrainConfig, steps: int = 40, batch_size: int = 4) -> Report
     try:
         trainer = _OneBatch(small)
         _check_data(report, trainer)  # streaming reads now
-    except ValueError as error:
-        if "NaN" not in str(error):
-            raise
+    except NotFiniteAudioError as error:
         report.add("the data", str(error), "repair or remove the recording; decoders write NaN for damaged float files")
         return report
     _check_weights(report, trainer.codec)
@@ -180,7 +180,7 @@ def _check_data(report: Report, trainer: CodecTrainer) -> None:
     if trainer.config.streaming:
         recordings = list(batch)
     else:
-        recordings = [trainer.data[i].astype(np.float32) / 32768 for i in trainer.data.spread(32)]
+        recordings = [to_float32(trainer.data[i]) for i in trainer.data.spread(32)]
     levels = [20 * math.log10(max(float(np.sqrt((audio**2).mean())), 1e-9)) for audio in recordings]
     silent = sum(level < _SILENCE_DB for level in levels)
     if silent > len(recordings) / 4:

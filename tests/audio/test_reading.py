@@ -9,7 +9,7 @@ import torch
 from recordings import FORMATS, file_bytes
 
 from q2d2_tokenizer.audio.containers import _mp3_frame_length
-from q2d2_tokenizer.audio.reading import audio_from_column, read_audio, to_mono
+from q2d2_tokenizer.audio.reading import audio_from_column, read_audio, to_int16, to_mono
 
 RATE = 24000
 FORMAT_IDS = [f"{suffix}-{subtype}" for suffix, _, subtype in FORMATS]
@@ -51,6 +51,13 @@ def test_number_types_agree(speech_like):
     np.testing.assert_allclose(to_mono(integers.astype(np.int32) << 16, RATE, RATE), expected, atol=1e-7)
     np.testing.assert_allclose(to_mono(expected, RATE, RATE), expected, atol=1e-7)  # float64
     np.testing.assert_array_equal(read_audio(file_bytes(integers, RATE, "WAV", "PCM_16"), RATE), expected)
+
+
+def test_samples_as_int16_are_those_of_a_file(speech_like):
+    samples = np.concatenate([speech_like(4000), [1.0, -1.0, 1.5, -1.5]]).astype(np.float32)
+    integers = to_int16(samples)
+    assert integers.dtype == np.int16 and integers[-4:].tolist() == [32767, -32767, 32767, -32767]
+    np.testing.assert_allclose(to_mono(integers, RATE, RATE), samples.clip(-1, 1), atol=2**-14)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ class Failing:
 def test_inputs_that_cannot_be_read_for_now_stop_the_run(corpus_file, tiny_model, tmp_path, monkeypatch, good):
     tokenize(corpus_file, tiny_model, tmp_path / "undisturbed")
     with monkeypatch.context() as patch:
-        patch.setattr("q2d2_tokenizer.corpus.sources.open_input", Failing(good))
+        patch.setattr("q2d2_tokenizer.corpus.parquet.open_input", Failing(good))
         with pytest.raises(OSError, match="cannot read .*corpus.parquet: .*Input/output error"):
             tokenize(corpus_file, tiny_model, tmp_path / "out")
     tokenize(corpus_file, tiny_model, tmp_path / "out")

@@ -74,7 +74,7 @@ def test_long_recordings_are_rejected_without_decoding(tiny_model, tmp_path, mon
     with soundfile.SoundFile(path, "w", 8000, 1, format="FLAC") as file:
         for _ in range(50):
             file.write(np.zeros(8000 * 360, dtype=np.int16))
-    monkeypatch.setattr("q2d2_tokenizer.corpus.tokenize.stream_from_column", None)
+    monkeypatch.setattr("q2d2_tokenizer.corpus.cells.stream_from_column", None)
     summary = tokenize(path, tiny_model, tmp_path / "out", CorpusOptions())
     assert summary["rejects"] == {"too long": 1}
     assert "5 h, at most 4 h" in next((tmp_path / "out/rejects").iterdir()).read_text()

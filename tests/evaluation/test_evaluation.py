@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from q2d2_tokenizer.commands import evaluate_codec, evaluate_domains, make_results
+from q2d2_tokenizer.corpus.inputs import list_entries
 from q2d2_tokenizer.evaluation import arguments as eval_arguments
 from q2d2_tokenizer.evaluation import clips as eval_clips
 from q2d2_tokenizer.evaluation import codecs as eval_codecs
@@ -185,6 +186,11 @@ def test_no_clips_at_all_are_refused(setting, capsys):
     assert "must be a whole number from 1 on, got 0" in capsys.readouterr().err
 
 
+def rows_of(folder):
+    entries = list_entries([str(folder)], keep_order=True)
+    return [row for entry in entries for row in eval_clips.names_and_texts(entry)]
+
+
 def test_clip_ids_are_different_and_follow_the_data(tmp_path):
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     for folder in ("a", "b"):
@@ -193,7 +199,15 @@ def test_clip_ids_are_different_and_follow_the_data(tmp_path):
     pq.write_table(pa.table({"id": ["p/1", "p-1", "p2", "x-2"], "audio": [b""] * 4}), tmp_path / "named.parquet")
     pq.write_table(pa.table({"audio": [b"", b""]}), tmp_path / "plain.parquet")
     plain = ["plain-00000", "plain-00001"]
-    assert eval_clips.clip_ids([str(tmp_path)]) == ["x", "x-3", "p-1", "p-1-2", "p2", "x-2", *plain]
+    assert eval_clips.different_names([name for name, _ in rows_of(tmp_path)]) == [
+        "x",
+        "x-3",
+        "p-1",
+        "p-1-2",
+        "p2",
+        "x-2",
+        *plain,
+    ]
 
 
 def test_rows_of_other_samples_or_checkpoints_are_not_used(tmp_path):
@@ -257,7 +271,7 @@ def test_texts_follow_the_data(tmp_path):
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
     pq.write_table(pa.table({"audio": [b""], "text": ["yes"]}), tmp_path / "b.parquet")
     pq.write_table(pa.table({"audio": [b""]}), tmp_path / "c.parquet")
-    assert eval_clips.clip_texts([str(tmp_path)]) == ["yes", "", "yes", ""]
+    assert [text for _, text in rows_of(tmp_path)] == ["yes", "", "yes", ""]
 
 
 def test_any_program_is_a_codec(speech_like):

@@ -97,6 +97,8 @@ def test_shards_without_groups_or_neighbours_are_read(tmp_path):
 def test_a_source_named_twice_counts_twice_and_an_empty_one_is_an_error(tmp_path):
     path = write_shard(tmp_path / "a.parquet", [[1]])
     assert expand_shards([str(tmp_path), str(path)]) == [path, path]
+    (tmp_path / "part[1].parquet").write_bytes(path.read_bytes())
+    assert [found.name for found in expand_shards([str(tmp_path / "part[1].parquet")])] == ["part[1].parquet"]
     with pytest.raises(ValueError, match="no Parquet files"):
         expand_shards([str(tmp_path / "*.wav")])
 

@@ -8,6 +8,7 @@ import soundfile
 import torch
 
 from q2d2_tokenizer import Q2D2Model, read_audio, sample_recording
+from q2d2_tokenizer.audio.errors import NotFiniteAudioError
 from q2d2_tokenizer.training import codec as training
 from q2d2_tokenizer.training.codec import TrainConfig
 from q2d2_tokenizer.training.doctor import Report, check_shares, examine
@@ -113,6 +114,15 @@ def test_nan_in_the_data_is_found_and_named(run, tmp_path, speech, streaming):
     others = [] if streaming else [str(speech)]  # streaming reads what the batch needs
     report = run(data=[*others, str(tmp_path / "broken.wav")], streaming=streaming)
     assert parts(report) == {"the data"} and "broken.wav" in report.text()
+
+
+def test_what_is_not_finite_is_known_by_its_class(run, monkeypatch):
+    def damaged(*_):
+        raise NotFiniteAudioError("other words")
+
+    monkeypatch.setattr("q2d2_tokenizer.training.data.read_cell", damaged)
+    report = run()
+    assert parts(report) == {"the data"} and "other words" in report.text()
 
 
 def test_nan_in_the_weights_is_found_and_named(run):

@@ -17,7 +17,7 @@ from q2d2_tokenizer import Q2D2Model
 from q2d2_tokenizer.commands import train_codec
 from q2d2_tokenizer.training.augmentation import Augmentation, _shift_formants
 from q2d2_tokenizer.training.codec import CodecTrainer, TrainConfig
-from q2d2_tokenizer.training.data import AudioCache, expand_sources
+from q2d2_tokenizer.training.data import AudioCache
 from q2d2_tokenizer.training.discriminators import DISCRIMINATORS, Discriminators
 from q2d2_tokenizer.training.gan import (
     Autoencoder,
@@ -225,10 +225,10 @@ def test_cache_resamples_and_is_reused(recordings, tmp_path):
     assert np.array_equal(first[2], second[2])
 
 
-def test_a_source_named_twice_counts_twice_and_an_empty_one_is_an_error(recordings):
-    assert len(expand_sources([str(recordings), str(recordings / "0.wav")])) == 4
-    with pytest.raises(ValueError, match="no Parquet or audio files"):
-        expand_sources([str(recordings / "*.flac")])
+def test_a_source_named_twice_counts_twice_and_an_empty_one_is_an_error(recordings, tmp_path):
+    assert len(AudioCache([str(recordings), str(recordings / "0.wav")], tmp_path, RATE)) == 4
+    with pytest.raises(ValueError, match="no Parquet, tar or audio files"):
+        AudioCache([str(recordings / "*.flac")], tmp_path, RATE)
 
 
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(settings, tmp_path):

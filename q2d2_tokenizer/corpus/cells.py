@@ -1,0 +1,75 @@
+"""The audio of a row: a path, bytes, samples, or the error that says why there is none."""
+
+import io
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..audio.errors import AudioError, EmptyAudioError, UnreadableAudioError
+from ..audio.reading import stream_from_column
+from .inputs import stop_unless_damaged
+
+_UNKNOWN_LENGTH = 2**62
+
+
+def read_cell(cell: Any, target_rate: int) -> Iterator[np.ndarray]:
+    """Mono samples float32 at `target_rate` Hz of the audio of a row, in pieces (N,).
+
+    Raises:
+        AudioError: With its reason; some of it turns out after the last piece only.
+        OSError: If a file cannot be read for a reason that is not the file.
+    """
+    if isinstance(cell, AudioError):
+        raise cell
+    cell = {"bytes": cell} if isinstance(cell, bytes) else cell
+    content, path = _content_and_path(cell)
+    if cell is None or content == b"" or (isinstance(cell, dict) and not any(v is not None for v in cell.values())):
+        raise EmptyAudioError("the row holds no audio")
+    _check_fields(cell)
+    try:
+        if content is None and path and os.path.isfile(path) and not os.path.getsize(path):
+            raise EmptyAudioError(f"{path} has no content")
+        yield from stream_from_column(cell, target_rate)
+    except AudioError:
+        raise
+    except (ValueError, OSError, RuntimeError) as error:
+        if not isinstance(error, FileNotFoundError):  # URLs in rows are never opened
+            stop_unless_damaged(error, path or "the audio of a row")
+        raise UnreadableAudioError(str(error)) from error
+
+
+def announced_seconds(cell: Any) -> float | None:
+    """Length of the audio of a row as its header has it, infinite if it does not; None if there is no header."""
+    import soundfile
+
+    if isinstance(cell, dict) and cell.get("array") is not None:
+        rate = cell.get("sampling_rate")
+        return len(cell["array"]) / rate if isinstance(rate, int | float) and rate > 0 else None
+    content, path = _content_and_path({"bytes": cell} if isinstance(cell, bytes) else cell)
+    source = io.BytesIO(content) if isinstance(content, bytes) else path
+    if not isinstance(source, io.BytesIO | str):
+        return None
+    try:
+        info = soundfile.info(source)
+    except (soundfile.SoundFileError, TypeError, RuntimeError):
+        return None
+    return info.duration if info.frames < _UNKNOWN_LENGTH else math.inf
+
+
+def _content_and_path(cell: Any) -> tuple[Any, Any]:
+    if isinstance(cell, dict):
+        return cell.get("bytes"), cell.get("path")
+    return None, cell if isinstance(cell, str) else None
+
+
+def _check_fields(cell: Any) -> None:
+    if not isinstance(cell, dict):
+        return
+    wanted = {"bytes": bytes, "path": str} | ({"sampling_rate": (int, float)} if cell.get("array") is not None else {})
+    for name, kind in wanted.items():
+        value = cell.get(name)
+        if not isinstance(value, kind) and (value is not None or name == "sampling_rate"):
+            raise UnreadableAudioError(f"the field {name!r} of the audio holds {type(value).__name__}")

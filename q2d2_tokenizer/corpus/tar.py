@@ -1,0 +1,129 @@
+"""WebDataset tars of recordings."""
+
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import pyarrow as pa
+
+from ..audio.errors import AudioError, UnreadableAudioError
+from ..audio.reading import AUDIO_SUFFIXES
+from .inputs import open_input, stop_unless_damaged, stopping_error
+from .rows import Batch, Columns, Source
+
+_TEXT_MEMBERS = {"txt": "text", "text": "text", "json": "json", "cls": "cls"}  # suffix -> column
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}  # first bytes
+
+
+@dataclass(frozen=True)
+class TarMember:
+    """A file of a tar.
+
+    Args:
+        suffix: What follows its key, in lower case.
+        name: The whole of it.
+        first_byte: Of its content.
+        size: Of its content in bytes.
+    """
+
+    suffix: str
+    name: str
+    first_byte: int
+    size: int
+
+
+def tar_members(path: str) -> Iterator[tuple[str, TarMember]]:
+    """Files of a tar, each with its key: the path up to the first dot of the name.
+
+    Raises:
+        ValueError: If the tar is compressed.
+        tarfile.TarError: If it is damaged; maybe after some files.
+    """
+    with open_input(path) as file:
+        start = file.read(8)
+        for first_bytes, kind in _COMPRESSED.items():
+            if start.startswith(first_bytes):
+                raise ValueError(f"{path} is compressed with {kind}, so its rows cannot be found; decompress it first")
+        file.seek(0)
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            for member in archive:
+                if member.isfile():
+                    folder, slash, name = member.name.rpartition("/")
+                    stem, _, suffix = name.partition(".")
+                    yield folder + slash + stem, TarMember(suffix.lower(), member.name, member.offset_data, member.size)
+
+
+class TarSource(Source):
+    """Samples of a WebDataset tar: members that share the path up to the first dot.
+
+    Text members become columns: `.txt` the column `text`, `.json` and `.cls` columns of that name. A sample that has
+    several audio members, or a member twice, cannot be read: it does not say which one is meant.
+
+    Args:
+        name: See `Source`.
+        path: See `Source`.
+        columns: See `Columns`.
+
+    Raises:
+        ValueError: If the file is compressed.
+        OSError: If the file cannot be read for a reason that is not the file.
+    """
+
+    def __init__(self, name: str, path: str, columns: Columns):
+        super().__init__(name, path, columns)
+        self._samples: dict[str, list[TarMember]] = {}
+        try:
+            for key, member in tar_members(path):
+                self._samples.setdefault(key, []).append(member)
+        except (OSError, tarfile.TarError, EOFError) as error:
+            stop_unless_damaged(error, path)
+            self.damage = f"the tar file is damaged or cut off: {error}"
+        self._keys = list(self._samples)
+        self.num_recordings = len(self._keys)
+        suffixes = {member.suffix for members in self._samples.values() for member in members}
+        found = {_TEXT_MEMBERS[suffix] for suffix in suffixes & _TEXT_MEMBERS.keys()}
+        self.schema = pa.schema([(column, pa.string()) for column in sorted(found) if columns.keeps(column)])
+
+    def ids(self) -> pa.Array:
+        """Name of the tar and key of each sample."""
+        return pa.array([f"{self.name}/{key}" for key in self._samples], pa.string())
+
+    def label(self, row: int) -> str:
+        """Key and path."""
+        return f"{self._keys[row]} of {self.path}" if row < self.num_recordings else self.path
+
+    def _recordings(self, start: int, stop: int) -> Iterator[Batch]:
+        try:
+            with open_input(self.path) as file:
+                for key, members in list(self._samples.items())[start:stop]:
+                    table = pa.Table.from_pylist([self._texts(file, members)], self.schema)
+                    cell = None if self.columns.audio is None else self._audio(file, members)
+                    yield Batch([f"{self.name}/{key}"], [cell], table)
+        except OSError as error:
+            raise stopping_error(error, self.path) from error
+
+    def _texts(self, file: BinaryIO, members: list[TarMember]) -> dict[str, str | None]:
+        values: dict[str, str | None] = dict.fromkeys(self.schema.names)
+        for member in members:
+            column = _TEXT_MEMBERS.get(member.suffix)
+            if column in values and isinstance(content := self._content(file, member), bytes):
+                values[column] = content.decode(errors="replace")
+        return values
+
+    def _audio(self, file: BinaryIO, members: list[TarMember]) -> bytes | AudioError:
+        names = sorted(member.name for member in members)
+        audio = [member for member in members if f".{member.suffix.rsplit('.')[-1]}" in AUDIO_SUFFIXES]
+        if not audio:
+            return UnreadableAudioError(f"no audio among {names}")
+        if len(audio) > 1 or len({member.suffix for member in members}) < len(members):
+            why = f"several members of one kind with the same key, the name up to the first dot: {names}"
+            return UnreadableAudioError(why)
+        return self._content(file, audio[0])
+
+    def _content(self, file: BinaryIO, member: TarMember) -> bytes | AudioError:
+        file.seek(member.first_byte)
+        content = file.read(member.size)
+        if len(content) < member.size:
+            return UnreadableAudioError(f"{self.name} is cut off within {member.name}")
+        return content
