@@ -51,11 +51,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "recording", type=Path, nargs="?", default=Path(sample_recording()), help="wav, flac, ogg, opus or mp3"
     )
-    parser.add_argument("--checkpoint", default=default_checkpoint(), help="folder; the bundled one if left out")
+    parser.add_argument("--codec", default=default_checkpoint(), help="folder or Hub name; the bundled one if left out")
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for the results")
     args = parser.parse_args(argv)
 
-    model = Q2D2Model.from_pretrained(args.checkpoint).eval()
+    model = Q2D2Model.from_pretrained(args.codec).eval()
     config = model.config
     try:
         audio = read_audio(args.recording, config.sampling_rate)

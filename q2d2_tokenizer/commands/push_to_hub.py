@@ -25,7 +25,7 @@ from ..export import export_checkpoint
 from ..feature_extraction_q2d2 import Q2D2FeatureExtractor
 from ..modeling_q2d2 import Q2D2Model
 
-CARD_BODY = Path(__file__).parents[2] / "docs" / "MODEL_CARD.md"
+CARD_BODY = Path(__file__).parents[1] / "checkpoint" / "README.md"
 HEADER = """---
 license: apache-2.0
 library_name: transformers
