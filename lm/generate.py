@@ -35,7 +35,7 @@ _CANDIDATE_SEEDS = 1_000_003  # from the seed of one candidate to the next
 class GenerationSettings:
     """What is sampled and when it ends; lengths are in codes."""
 
-    temperature: float = field(default=0.5, metadata={"help": "Of sampling; 0 takes the likeliest code"})
+    temperature: float = field(default=0.5, metadata={"help": "Temperature of sampling; 0 takes the likeliest code"})
     top_k: int = field(default=0, metadata={"help": "Sample among that many likeliest codes; 0 for all"})
     top_p: float = field(default=0.9, metadata={"help": "Sample among the likeliest codes of that total probability"})
     guidance_scale: float = field(
@@ -54,7 +54,7 @@ class GenerationSettings:
     loop_codes: int = field(
         default=150, metadata={"help": "Stop when so many codes in a row hold few different ones; 0 for never"}
     )
-    seed: int = field(default=0, metadata={"help": "Of sampling; row i of a batch has the seed plus i"})
+    seed: int = field(default=0, metadata={"help": "Seed of sampling; row i of a batch has the seed plus i"})
 
     def __post_init__(self):
         if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or self.repetition_penalty < 0:

@@ -29,6 +29,8 @@ def _angles(n_fft: int) -> Tensor:
 class OnnxEncoder(nn.Module):
     """Audio (1, 1, N) -> tokens (1, 1, ceil(N / hop_length)) int64, as `Q2D2Model.encode`."""
 
+    kernels: Tensor
+
     def __init__(self, model: Q2D2Model):
         super().__init__()
         self.encoder, self.quantizer = model.encoder, model.quantizer
@@ -46,6 +48,9 @@ class OnnxEncoder(nn.Module):
 
 class OnnxDecoder(nn.Module):
     """Tokens (1, 1, T) int64 -> audio (1, 1, T * hop_length), as `Q2D2Model.decode`."""
+
+    kernels: Tensor
+    squared_window: Tensor
 
     def __init__(self, model: Q2D2Model):
         super().__init__()
@@ -85,12 +90,22 @@ def export(model: Q2D2Model, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     frames = torch.zeros(1, 1, 50, dtype=torch.int64)
     samples = torch.zeros(1, 1, 50 * model.config.hop_length)
-    parts = {"encoder": (OnnxEncoder(model), samples, "input_values", "audio_codes")}
-    parts["decoder"] = (OnnxDecoder(model), frames, "audio_codes", "audio_values")
+    parts: dict[str, tuple[nn.Module, Tensor, str, str]] = {
+        "encoder": (OnnxEncoder(model), samples, "input_values", "audio_codes"),
+        "decoder": (OnnxDecoder(model), frames, "audio_codes", "audio_values"),
+    }
     for name, (part, example, given, result) in parts.items():
-        shapes = {given: {2: torch.export.Dim.DYNAMIC}}
-        options = {"dynamo": True, "opset_version": _OPSET, "dynamic_shapes": shapes, "verbose": False}
-        program = torch.onnx.export(part.eval(), (example,), input_names=[given], output_names=[result], **options)
+        program = torch.onnx.export(
+            part.eval(),
+            (example,),
+            input_names=[given],
+            output_names=[result],
+            dynamic_shapes={given: {2: torch.export.Dim.DYNAMIC}},
+            opset_version=_OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+        assert program is not None  # with dynamo
         for key, value in codec_metadata(model).items():
             program.model.metadata_props[key.decode()] = value.decode()
         program.save(folder / f"{name}.onnx", external_data=False)

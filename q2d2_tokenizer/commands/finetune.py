@@ -43,6 +43,7 @@ def finetune(*, config: TrainConfig, check: bool = False, elsewhere: list[str] |
     trainer.run()
     if not trainer.accelerator.is_main_process:
         return 0
+    assert isinstance(trainer.data, AudioCache) and trainer.validation  # as recordings are held out
     places = {"held out": trainer.validation}
     if elsewhere:
         cache = Path(config.cache or f"{config.output}/cache")

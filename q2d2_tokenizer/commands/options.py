@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -67,12 +67,12 @@ class _Parser(ArgumentParser):
         **options: For the parser of jsonargparse.
     """
 
-    def __init__(self, positional: set[str] = frozenset(), helps: dict[str, str] | None = None, **options: Any):  # type: ignore
-        self._positional, self._helps = positional, helps or {}
+    def __init__(self, positional: Collection[str], helps: dict[str, str], **options: Any):
+        self._positional, self._helps = positional, helps
         self.mappings: set[str] = set()  # names of options that take NAME=VALUE
         super().__init__(**options)
 
-    def add_argument(self, *names: str, **options: Any) -> Any:  # type: ignore[override]
+    def add_argument(self, *names: str, **options: Any) -> Any:
         """Add an option as `ArgumentParser` does, in the forms of this command."""
         names = tuple(name for name in names if not name.endswith("+"))
         name = names[0].lstrip("-")
@@ -103,10 +103,6 @@ class _Parser(ArgumentParser):
         elif kind in (int, float):
             options["metavar"] = kind.__name__.upper()
         return super().add_argument(*names, **options)
-
-
-def _as_json(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, dict) else value
 
 
 def parse(name: str, function: Callable[..., Any], argv: list[str], settings: Path | None = None) -> dict[str, Any]:
@@ -153,19 +149,20 @@ def parse(name: str, function: Callable[..., Any], argv: list[str], settings: Pa
         found[name] = dict(item.partition("=")[::2] for item in found[name] or [])
     for key, cls in classes.items():
         values = {field.name: found.pop(field.name) for field in dataclasses.fields(cls) if field.init}
-        found[key] = cls(**{name: _as_json(value) for name, value in values.items()})
+        kinds = get_type_hints(cls)
+        in_json = {name: json.dumps(v) for name, v in values.items() if isinstance(v, dict) and kinds[name] is str}
+        found[key] = cls(**values | in_json)
     return found
 
 
 def _files_first(argv: list[str]) -> list[str]:
     """The command line with --config in front, so that other options win over the files."""
-    files, rest = [], []
+    files: list[str] = []
+    rest: list[str] = []
     words = iter(argv)
     for word in words:
-        if word == "--config":
-            files += [word, *[following for following in [next(words, None)] if following is not None]]
-        else:
-            (files if word.startswith("--config=") else rest).append(word)
+        chosen = files if word.startswith("--config=") or word == "--config" else rest
+        chosen += [word, *([next(words, "")] if word == "--config" else [])]
     return files + rest
 
 

@@ -37,8 +37,7 @@ def speak(
     if (text is None) == (file is None):
         raise ValueError("give either a text or --file")
     speaker = TextToSpeech.from_pretrained(codec, language_model)
-    text = file.read_text() if file else text
-    parts = speaker.utterances(text, prompt, prompt_text, options, part_characters)
+    parts = speaker.utterances(file.read_text() if file else text or "", prompt, prompt_text, options, part_characters)
     with WavWriter(output, speaker.sampling_rate) as wav:
         for number, part in enumerate(parts, start=1):
             wav.write_all(part)

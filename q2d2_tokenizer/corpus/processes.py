@@ -67,10 +67,10 @@ def tokenize_corpus(
 
         if device != "cpu":
             raise ValueError(f"workers of Ray use CPUs, got the device {device!r}")
-        tokenizer = run_on_ray(build, ray_workers)
+        tokenizer: CorpusTokenizer | None = run_on_ray(build, ray_workers)
     else:
         tokenizer = run_processes(build, device)
-    return tokenizer and tokenizer.finish(licence, source or ", ".join(inputs))
+    return tokenizer.finish(licence, source or ", ".join(inputs)) if tokenizer else None
 
 
 def run_processes(build: Callable[[str], CorpusTokenizer], device: str) -> CorpusTokenizer | None:

@@ -23,7 +23,9 @@ def measure(source: str, recordings: AudioCache, indices: list[int], names: list
         clip = Clip(str(index), recordings[index].astype(np.float32) / 32768, recordings.sampling_rate)
         decoded = codec(clip)
         for name, metric in metrics.items():
-            scores[name].append(metric(clip, decoded.audio))
+            score = metric(clip, decoded.audio)
+            assert not isinstance(score, dict)  # as that of other metrics is
+            scores[name].append(score)
     return scores
 
 

@@ -21,7 +21,7 @@ def read_log(path: Path) -> dict[str, tuple[list[int], list[float]]]:
             if not isinstance(value, list | dict):  # of places and grids
                 values[name][step] = value
     curves = {name: sorted(found.items()) for name, found in values.items() if name != "minutes"}
-    return {name: tuple(map(list, zip(*points, strict=True))) for name, points in curves.items()}
+    return {name: ([step for step, _ in points], [value for _, value in points]) for name, points in curves.items()}
 
 
 def smoothed(values: list[float]) -> list[float]:
