@@ -107,7 +107,9 @@ def test_import_needs_only_the_core_dependencies():
         "import sys, torch; threads, state = torch.get_num_threads(), torch.get_rng_state();"
         "import q2d2_tokenizer;"
         "assert torch.get_num_threads() == threads and torch.equal(torch.get_rng_state(), state);"
-        "heavy = {'datasets', 'matplotlib', 'pesq', 'pystoi'} & set(sys.modules);"
+        "from q2d2_tokenizer.commands.main import main; main(['--help']);"
+        "extras = {'datasets', 'matplotlib', 'pesq', 'pystoi', 'jsonargparse', 'lm', 'q2d2_tokenizer.training'};"
+        "heavy = extras & set(sys.modules);"
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
