@@ -1,13 +1,58 @@
-"""Files that come with the package."""
+"""Files that come with the package, and codecs by name."""
 
 from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassError
+
+from .modeling_q2d2 import Q2D2Model
+
+_FOLDER = Path(__file__).parent
+BUNDLED = "bundled"  # what options call the files that come with the package
 
 
 def default_checkpoint() -> str:
     """Folder of the codec that comes with the package, for `from_pretrained`."""
-    return str(Path(__file__).parent / "checkpoint")
+    return str(_FOLDER / "checkpoint")
 
 
 def sample_recording() -> str:
     """A short wav file of read English that comes with the package; CMU ARCTIC, voice slt."""
-    return str(Path(__file__).parent / "samples" / "arctic_a0009.wav")
+    return str(_FOLDER / "samples" / "arctic_a0009.wav")
+
+
+def codec_source(codec: str) -> str:
+    """Folder or name on the Hub, for `from_pretrained`.
+
+    Args:
+        codec: Folder, name on the Hub, or `bundled`.
+
+    Raises:
+        ValueError: If no codec came with the package.
+    """
+    if codec != BUNDLED:
+        return codec
+    if not Path(default_checkpoint()).is_dir():
+        raise ValueError("no codec comes with this installation; pass another codec than 'bundled'")
+    return default_checkpoint()
+
+
+def load_codec(codec: str = BUNDLED, device: str = "cpu", **options: Any) -> Q2D2Model:
+    """A codec, ready for use.
+
+    Args:
+        codec: Folder, name on the Hub, or `bundled`.
+        device: Where it runs, such as `cpu` or `cuda`.
+        **options: For `from_pretrained`.
+
+    Raises:
+        ValueError: If it cannot be loaded, or there is no such device.
+    """
+    try:
+        model = Q2D2Model.from_pretrained(codec_source(codec), **options).eval()
+    except (ValueError, OSError, RuntimeError, MemoryError, StrictDataclassError) as error:
+        raise ValueError(f"cannot load the codec {codec}: {error}") from error
+    try:
+        return model.to(device)
+    except (AssertionError, RuntimeError) as error:  # what torch raises for a device that is not there
+        raise ValueError(f"cannot use the device {device!r}: {error}") from error

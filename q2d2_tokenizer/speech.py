@@ -1,136 +1,288 @@
-"""What the scripts that let a language model speak share: options, recordings to go on from, audio as codes come."""
+"""Speech from text, and the continuation of speech: a language model gives tokens, the codec turns them into audio."""
 
-import argparse
-import dataclasses
+import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 import torch
 
 import lm
-from lm.generate import Generation, GenerationSettings
+from lm.generate import Generation, GenerationSettings, make_prompt
 from lm.model import LanguageModel
+from lm.text import split_text
 
-from .audio.reading import read_audio
-from .audio.token_file import load_tokens
-from .bundled import default_checkpoint
+from .audio.recordings import encode_file, encode_pieces
+from .audio.token_file import TOKEN_SUFFIX, load_tokens
+from .bundled import BUNDLED, load_codec
 from .modeling_q2d2 import Q2D2Model
 
-_SAMPLING = (
-    "temperature",
-    "top_k",
-    "top_p",
-    "guidance_scale",
-    "candidates",
-    "repetition_penalty",
-    "repetition_window",
-    "seed",
-)
-GUIDANCE_SCALE = 2.0  # of the scripts; was best for an earlier bundled model on held-out texts, see docs/LOG.md
-CONTINUATION_TEMPERATURE = 1.0  # at .5, which is best for text, 8 of 16 fell silent; docs/LOG.md
-_PIECE_CODES = 24
+_CHUNK_CODES = 24
+PART_CHARACTERS = 150
 
-
-def positive(text: str) -> float:
-    """A number above zero, for argparse."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text}")
-    return value
-
-
-def add_options(parser: argparse.ArgumentParser, max_seconds: float) -> None:
-    """Add the options of models and sampling."""
-    parser.add_argument("--language_model", help="folder; the one that comes with the package if left out")
-    parser.add_argument("--codec", default=default_checkpoint(), help="folder; the bundled one if left out")
-    parser.add_argument("--max_seconds", type=positive, default=max_seconds, help="most speech generated at a time")
-    parser.add_argument("--min_seconds", type=float, default=0.0, help="speech before the model may end")
-    fields = {field.name: field for field in dataclasses.fields(GenerationSettings)}
-    for field in (fields[name] for name in _SAMPLING):
-        parser.add_argument(f"--{field.name}", type=field.type, default=field.default, help=field.metadata["help"])
-    parser.set_defaults(guidance_scale=GUIDANCE_SCALE)
-
-
-def make_settings(args: argparse.Namespace, frame_rate: float) -> GenerationSettings:
-    """Settings of the options, with seconds as codes."""
-    return GenerationSettings(
-        **{name: getattr(args, name) for name in _SAMPLING},
-        min_codes=max(1, round(args.min_seconds * frame_rate)),
-        max_codes=max(1, round(args.max_seconds * frame_rate)),
-    )
-
-
-def load_models(args: argparse.Namespace) -> tuple[Q2D2Model, LanguageModel]:
-    """Codec and language model of the options.
-
-    Raises:
-        ValueError: If the language model is for another codec.
-    """
-    codec = Q2D2Model.from_pretrained(args.codec).eval()
-    return codec, LanguageModel.load(args.language_model or lm.default_checkpoint(), codec.fingerprint())
-
-
-def read_codes(path: str | Path, codec: Q2D2Model, language_model: LanguageModel) -> np.ndarray:
-    """Codes (T,) of an audio file or of a token file (.q2d2).
-
-    Raises:
-        ValueError: If the file cannot be used, or its tokens are of another codec.
-    """
-    if Path(path).suffix == ".q2d2":
-        tokens = load_tokens(path)
-        language_model.layout.check_codec(tokens.codec_fingerprint)
-        return tokens.audio_codes
-    audio = read_audio(path, codec.config.sampling_rate)
-    return codec.encode(torch.from_numpy(audio).view(1, 1, -1)).audio_codes.flatten().numpy()
-
-
-def decode_pieces(codec: Q2D2Model, codes: Iterable[int]) -> Iterator[np.ndarray]:
-    """Audio (n,) of codes, piece by piece as soon as it is determined; together it is that of all codes."""
-    waiting: list[int] = []
-    cache = None
-
-    def decode(is_last: bool) -> np.ndarray:
-        nonlocal cache
-        piece = torch.tensor(waiting, dtype=torch.long).view(1, 1, -1)
-        output = codec.decode(piece, cache=cache, use_streaming=not is_last)
-        cache = output.cache
-        waiting.clear()
-        return output.audio_values.flatten().numpy()
-
-    for code in codes:
-        waiting.append(code)
-        if len(waiting) == _PIECE_CODES and codec.decoder_latency_samples is not None:
-            audio = decode(is_last=False)
-            if audio.size:
-                yield audio
-    if waiting or cache is not None:
-        yield decode(is_last=True)
+Recording = str | Path | np.ndarray
 
 
 @dataclass(frozen=True)
-class Spoken:
-    """What was generated: seconds of speech, seconds it took, seconds until the first audio, and why it ended."""
+class SpeechOptions(GenerationSettings):
+    """How speech is sampled and how long it may be."""
 
-    seconds: float
-    taken: float
-    first: float
-    reason: str
+    guidance_scale: float = 2.0  # was best for an earlier bundled model on held-out texts, see docs/LOG.md
+    """How far scores are moved away from those without the text; 1 for not at all."""
+    min_codes: int = field(init=False, default=1)
+    max_codes: int = field(init=False, default=1500)
+    max_seconds: float = 20.0
+    """Longest speech generated at a time, in seconds."""
+    min_seconds: float = 0.0
+    """Speech before the model may end, in seconds."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.min_seconds < float("inf") or not 0 < self.max_seconds < float("inf"):
+            raise ValueError(
+                f"max_seconds must be a number above 0 and min_seconds at least 0, got {self.max_seconds} and "
+                f"{self.min_seconds}"
+            )
+
+    def settings(self, frame_rate: float) -> GenerationSettings:
+        """Settings of generation, with seconds as codes of a codec with `frame_rate` codes a second."""
+        values = {one.name: getattr(self, one.name) for one in fields(GenerationSettings)}
+        values["min_codes"] = max(1, round(self.min_seconds * frame_rate))
+        values["max_codes"] = max(1, round(self.max_seconds * frame_rate))
+        return GenerationSettings(**values)
+
+
+CONTINUATION = SpeechOptions(
+    temperature=1.0, max_seconds=10.0
+)  # at .5, best for text, 8 of 16 fell silent; docs/LOG.md
+
+
+def decode_pieces(codec: Q2D2Model, codes: Iterable[int]) -> Iterator[np.ndarray]:
+    """Audio (n,) of codes in chunks, each as soon as it is determined; together it is that of all codes."""
+    codes = iter(codes)
+    size = None if codec.decoder_latency_samples is None else _CHUNK_CODES
+    state = None
+    follows = True
+    while follows:
+        chunk = list(itertools.islice(codes, size))
+        follows = len(chunk) == size
+        if not chunk and state is None:
+            return
+        ids = torch.tensor(chunk, dtype=torch.long, device=codec.device).view(1, 1, -1)
+        output = codec.decode(ids, cache=state, use_streaming=follows)
+        state = output.cache
+        if output.audio_values.numel():
+            yield output.audio_values.flatten().cpu().numpy()
+
+
+class Utterance:
+    """Speech that is generated while it is iterated over: chunks (n,) float32.
+
+    Afterwards `str` says how long it is, how fast it came, and why it ended.
+
+    Args:
+        codec: The codec.
+        generation: Codes of one prompt as they come.
+        before: Codes of the speech that is continued; their audio comes first.
+        text: What is said, if it is known.
+    """
+
+    def __init__(self, codec: Q2D2Model, generation: Generation, before: Iterable[int] = (), text: str = ""):
+        self.text = text
+        self._codec, self._generation, self._before = codec, generation, before
+        self.seconds = self.taken = self.first = 0.0  # of generated speech, to generate it, to the first audio
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        start, self.first, self._count = time.perf_counter(), 0.0, 0
+        for audio in decode_pieces(self._codec, itertools.chain(map(int, self._before), self._codes())):
+            self.first = self.first or time.perf_counter() - start
+            yield audio
+        self.seconds, self.taken = self._count / self._codec.config.frame_rate, time.perf_counter() - start
+
+    def _codes(self) -> Iterator[int]:
+        for (code,) in self._generation:
+            self._count += 1
+            yield int(code)
 
     def __str__(self) -> str:
         speed = self.seconds / self.taken
-        return f"{self.seconds:.1f} s, {speed:.2f} x real time, first audio after {self.first:.2f} s, {self.reason}"
+        reason = self._generation.reasons[0]
+        return f"{self.seconds:.1f} s, {speed:.2f} x real time, first audio after {self.first:.2f} s, {reason}"
+
+
+class TextToSpeech:
+    """Speaks with a codec and a language model.
+
+        speaker = TextToSpeech.from_pretrained()
+        audio = speaker.speak("Hello there.")  # (N,) float32 at speaker.sampling_rate Hz
+
+    Keyword arguments of the methods are the fields of `SpeechOptions`: temperature, seed, max_seconds and others.
+    A recording is an audio file, a token file (.q2d2), audio (N,) of floats at the rate of the codec within plus or
+    minus 1, or tokens (T,) of integers.
+
+    Args:
+        codec: The codec.
+        language_model: A language model of its tokens.
+
+    Raises:
+        ValueError: If the language model is of another codec.
+    """
+
+    def __init__(self, codec: Q2D2Model, language_model: LanguageModel):
+        language_model.layout.check_codec(codec.fingerprint())
+        self.codec, self.language_model = codec, language_model
+
+    @classmethod
+    def from_pretrained(cls, codec: str = BUNDLED, language_model: str = BUNDLED) -> "TextToSpeech":
+        """Load both models.
+
+        Args:
+            codec: Folder of a codec, its name on the Hub, or `bundled`.
+            language_model: Folder of a language model, or `bundled`.
+
+        Raises:
+            ValueError: If the codec cannot be loaded, or the language model is of another codec.
+            OSError: If the language model cannot be loaded.
+        """
+        model = load_codec(codec)
+        folder = lm.default_checkpoint() if language_model == BUNDLED else language_model
+        return cls(model, LanguageModel.load(folder, model.fingerprint()))
+
+    @property
+    def sampling_rate(self) -> int:
+        """Rate of the audio in Hz."""
+        return self.codec.config.sampling_rate
+
+    def speak(self, text: str, voice: Recording | None = None, voice_text: str = "", **options: Any) -> np.ndarray:
+        """Read a text aloud.
+
+        A long text is spoken in parts of a few sentences, each with the same seed and voice.
+
+        Args:
+            text: English text.
+            voice: Recording of the voice to speak with.
+            voice_text: What is said in it.
+            **options: Fields of `SpeechOptions`.
+
+        Returns:
+            Audio (N,) float32.
+
+        Raises:
+            ValueError: If there is nothing to read in the text, only one of `voice` and `voice_text` is given, or the
+                context of the language model is too short for them.
+            RuntimeError: If the weights of the language model are damaged.
+        """
+        return _joined(self.stream(text, voice, voice_text, **options))
+
+    def stream(
+        self, text: str, voice: Recording | None = None, voice_text: str = "", **options: Any
+    ) -> Iterator[np.ndarray]:
+        """Chunks (n,) float32 of what `speak` returns, while it is generated; see there."""
+        return itertools.chain.from_iterable(self.utterances(text, voice, voice_text, SpeechOptions(**options)))
+
+    def continue_speech(self, recording: Recording, **options: Any) -> np.ndarray:
+        """Go on speaking from a recording.
+
+        Args:
+            recording: What to continue.
+            **options: Fields of `SpeechOptions`; those of `CONTINUATION` if left out.
+
+        Returns:
+            Audio (N,) float32: the recording as the codec gives it back, then its continuation.
+
+        Raises:
+            ValueError: If the recording cannot be used, is of another codec, or does not fit into the context.
+            RuntimeError: If the weights of the language model are damaged.
+        """
+        return _joined(self.continuation(self.read_codes(recording), replace(CONTINUATION, **options)))
+
+    def utterances(
+        self,
+        text: str,
+        voice: Recording | None = None,
+        voice_text: str = "",
+        options: SpeechOptions = SpeechOptions(),  # noqa: B008 - frozen
+        part_characters: int = PART_CHARACTERS,
+    ) -> list[Utterance]:
+        """The parts of a text, in order, to be generated one after the other; all are checked before.
+
+        Args:
+            text: See `speak`.
+            voice: See `speak`.
+            voice_text: See `speak`.
+            options: How to speak.
+            part_characters: Longest part, in characters.
+        """
+        known = self.language_model.text.known if self.language_model.text else ()
+        parts = split_text(text, part_characters, known) or [text]  # what cannot be read is refused below
+        codes = None if voice is None else self.read_codes(voice)
+        prompts = [make_prompt(self.language_model, part, codes, voice_text) for part in parts]
+        settings = options.settings(self.codec.config.frame_rate)
+        return [
+            Utterance(self.codec, Generation(self.language_model, [prompt], settings, [voice_text]), text=part)
+            for part, prompt in zip(parts, prompts, strict=True)
+        ]
+
+    def continuation(self, codes: np.ndarray, options: SpeechOptions = CONTINUATION) -> Utterance:
+        """Codes (T,) of a recording as audio, then what follows, to be generated."""
+        prompt = make_prompt(self.language_model, codes=codes)
+        settings = options.settings(self.codec.config.frame_rate)
+        return Utterance(self.codec, Generation(self.language_model, [prompt], settings), before=codes)
+
+    def read_codes(self, recording: Recording) -> np.ndarray:
+        """Codes (T,) of a recording.
+
+        Raises:
+            ValueError: If it cannot be used, or its tokens are of another codec.
+        """
+        if isinstance(recording, np.ndarray):
+            if recording.ndim != 1:
+                raise ValueError(f"a recording must be audio (N,) or tokens (T,), got the shape {recording.shape}")
+            if np.issubdtype(recording.dtype, np.integer):
+                return recording
+            return encode_pieces(self.codec, [recording.astype(np.float32)])[0]
+        if Path(recording).suffix == TOKEN_SUFFIX:
+            tokens = load_tokens(recording)
+            self.language_model.layout.check_codec(tokens.codec_fingerprint)
+            return tokens.audio_codes
+        return encode_file(self.codec, recording)[0]
+
+
+@cache
+def _speaker() -> TextToSpeech:
+    return TextToSpeech.from_pretrained()
+
+
+def speak(text: str, **options: Any) -> np.ndarray:
+    """Read a text aloud with the models that come with the package, which stay loaded; see `TextToSpeech.speak`.
+
+    Returns:
+        Audio (N,) float32 at 24 kHz.
+    """
+    return _speaker().speak(text, **options)
+
+
+def stream_speech(text: str, **options: Any) -> Iterator[np.ndarray]:
+    """Chunks (n,) float32 at 24 kHz of what `speak` returns, while it is generated; see `TextToSpeech.speak`."""
+    return _speaker().stream(text, **options)
+
+
+def _joined(chunks: Iterable[np.ndarray]) -> np.ndarray:
+    """Audio (N,) of chunks (n,)."""
+    return np.concatenate([np.empty(0, np.float32), *chunks])
 
 
 class WavWriter:
-    """Writes an audio file piece by piece; what is there already is only replaced once there is audio.
+    """Writes an audio file chunk by chunk; what is there already is only replaced once there is audio.
 
     Args:
-        path: Of the file; its ending says the format.
-        sampling_rate: In Hz.
+        path: The file to write; its suffix says the format.
+        sampling_rate: Rate in Hz.
 
     Raises:
         ValueError: If there is no such folder or format.
@@ -151,37 +303,15 @@ class WavWriter:
         if self._file:
             self._file.close()
 
-    def write(self, audio: np.ndarray) -> None:
-        """Add audio (n,)."""
-        if self._file is None:
-            self._file = soundfile.SoundFile(self._path, "w", self._rate, 1)
-        self._file.write(audio)
+    def write_all(self, chunks: Iterable[np.ndarray]) -> None:
+        """Add chunks (n,) of audio as they come.
 
-
-def speak_into(
-    write: Callable[[np.ndarray], None], codec: Q2D2Model, generation: Generation, before: Iterable[int] = ()
-) -> Spoken:
-    """Write speech while it is generated.
-
-    Args:
-        write: Takes audio (n,) of the rate of the codec, piece by piece.
-        codec: The codec.
-        generation: Of one prompt.
-        before: Codes of the speech that is continued; their audio is written too.
-    """
-    start, first, count = time.perf_counter(), None, 0
-
-    def counted() -> Iterator[int]:
-        nonlocal count
-        for (code,) in generation:
-            count += 1
-            yield int(code)
-
-    def joined() -> Iterator[int]:
-        yield from map(int, before)
-        yield from counted()
-
-    for audio in decode_pieces(codec, joined()):
-        first = time.perf_counter() - start if first is None else first
-        write(audio)
-    return Spoken(count / codec.config.frame_rate, time.perf_counter() - start, first, generation.reasons[0])
+        Raises:
+            ValueError: If the weights of the language model that gives them are damaged.
+        """
+        try:
+            for audio in chunks:
+                self._file = self._file or soundfile.SoundFile(self._path, "w", self._rate, 1)
+                self._file.write(audio)
+        except RuntimeError as error:
+            raise ValueError(str(error)) from error

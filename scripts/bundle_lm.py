@@ -1,8 +1,8 @@
-"""Put a trained language model where `lm.default_checkpoint` finds it: float16 weights, layout, text tokenizer."""
+"""Runs `q2d2 bundle-lm`; see --help."""
 
 import sys
 
-from q2d2_tokenizer.commands.bundle_lm import main
+from q2d2_tokenizer.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["bundle-lm", *sys.argv[1:]]))

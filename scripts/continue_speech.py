@@ -1,8 +1,8 @@
-"""Go on speaking from a recording: audio -> codes -> more codes -> wav, written while it is generated."""
+"""Runs `q2d2 continue`; see --help."""
 
 import sys
 
-from q2d2_tokenizer.commands.continue_speech import main
+from q2d2_tokenizer.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["continue", *sys.argv[1:]]))

@@ -1,8 +1,8 @@
-"""Audio of one row of a token data set."""
+"""Runs `q2d2 decode-row`; see --help."""
 
 import sys
 
-from q2d2_tokenizer.commands.decode_row import main
+from q2d2_tokenizer.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["decode-row", *sys.argv[1:]]))

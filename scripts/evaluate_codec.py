@@ -1,8 +1,8 @@
-"""Measure a codec on recordings, next to Opus, Codec2 and folders of audio that other codecs decoded."""
+"""Runs `q2d2 evaluate`; see --help."""
 
 import sys
 
-from q2d2_tokenizer.commands.evaluate_codec import main
+from q2d2_tokenizer.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["evaluate", *sys.argv[1:]]))

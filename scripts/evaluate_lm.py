@@ -1,8 +1,8 @@
-"""Measure a language model: bits of held-out tokens, and the speech it generates next to recordings and codec."""
+"""Runs `q2d2 evaluate-lm`; see --help."""
 
 import sys
 
-from q2d2_tokenizer.commands.evaluate_lm import main
+from q2d2_tokenizer.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["evaluate-lm", *sys.argv[1:]]))

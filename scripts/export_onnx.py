@@ -1,8 +1,8 @@
-"""Export a codec to ONNX: encoder.onnx (audio -> tokens) and decoder.onnx (tokens -> audio), one file each."""
+"""Runs `q2d2 export-onnx`; see --help."""
 
 import sys
 
-from q2d2_tokenizer.commands.export_onnx import main
+from q2d2_tokenizer.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["export-onnx", *sys.argv[1:]]))

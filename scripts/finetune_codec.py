@@ -1,8 +1,8 @@
-"""Fine-tune the bundled codec on your own recordings and measure what that gained on some that were held out."""
+"""Runs `q2d2 finetune`; see --help."""
 
 import sys
 
-from q2d2_tokenizer.commands.finetune_codec import main
+from q2d2_tokenizer.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["finetune", *sys.argv[1:]]))

@@ -1,8 +1,8 @@
-"""docs/RESULTS.md from the evaluation.json files of `evaluate_codec.py`, one section each."""
+"""Runs `q2d2 results`; see --help."""
 
 import sys
 
-from q2d2_tokenizer.commands.make_results import main
+from q2d2_tokenizer.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["results", *sys.argv[1:]]))

@@ -1,8 +1,8 @@
-"""What the tokens of a data set look like: histogram of every grid, tokens per second, entropies."""
+"""Runs `q2d2 plot-tokens`; see --help."""
 
 import sys
 
-from q2d2_tokenizer.commands.plot_tokens import main
+from q2d2_tokenizer.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["plot-tokens", *sys.argv[1:]]))

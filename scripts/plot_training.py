@@ -1,8 +1,8 @@
-"""Curves of a training run, of the codec or of a language model, from its log."""
+"""Runs `q2d2 plot-training`; see --help."""
 
 import sys
 
-from q2d2_tokenizer.commands.plot_training import main
+from q2d2_tokenizer.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["plot-training", *sys.argv[1:]]))

@@ -1,8 +1,8 @@
-"""Publish a codec on the Hugging Face Hub, with its code and a model card, after a test that it loads on its own."""
+"""Runs `q2d2 push`; see --help."""
 
 import sys
 
-from q2d2_tokenizer.commands.push_to_hub import main
+from q2d2_tokenizer.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["push", *sys.argv[1:]]))

@@ -1,8 +1,8 @@
-"""Read a text aloud with a language model: text -> codes -> wav, written while it is generated."""
+"""Runs `q2d2 speak`; see --help."""
 
 import sys
 
-from q2d2_tokenizer.commands.speak import main
+from q2d2_tokenizer.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["speak", *sys.argv[1:]]))

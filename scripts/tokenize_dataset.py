@@ -1,8 +1,8 @@
-"""Tokenize a corpus of any size into Parquet shards; resumes where it was stopped."""
+"""Runs `q2d2 tokenize`; see --help."""
 
 import sys
 
-from q2d2_tokenizer.commands.tokenize_dataset import main
+from q2d2_tokenizer.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["tokenize", *sys.argv[1:]]))

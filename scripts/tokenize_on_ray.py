@@ -1,8 +1,8 @@
-"""Tokenize a corpus on the CPUs of a Ray cluster; the output is that of scripts/tokenize_dataset.py, to the byte."""
+"""Runs `q2d2 tokenize --ray`; see --help."""
 
 import sys
 
-from q2d2_tokenizer.commands.tokenize_on_ray import main
+from q2d2_tokenizer.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["tokenize", "--ray", *sys.argv[1:]]))

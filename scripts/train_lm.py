@@ -1,8 +1,8 @@
-"""Train a language model on tokens, or go on training one; resumes from the newest checkpoint in the output folder."""
+"""Runs `q2d2 train-lm`; see --help."""
 
 import sys
 
-from q2d2_tokenizer.commands.train_lm import main
+from q2d2_tokenizer.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["train-lm", *sys.argv[1:]]))

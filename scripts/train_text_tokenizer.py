@@ -1,8 +1,8 @@
-"""Train the text tokenizer of a language model on the text column of Parquet files."""
+"""Runs `q2d2 train-text-tokenizer`; see --help."""
 
 import sys
 
-from q2d2_tokenizer.commands.train_text_tokenizer import main
+from q2d2_tokenizer.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["train-text-tokenizer", *sys.argv[1:]]))

@@ -26,7 +26,9 @@ from q2d2_tokenizer import (
     Q2D2Processor,
     default_checkpoint,
     export_checkpoint,
+    hub,
 )
+from q2d2_tokenizer.commands.main import main
 
 ROOT = Path(q2d2_tokenizer.__file__).parents[1]
 RATE = 24000
@@ -215,13 +217,6 @@ def test_default_checkpoint_is_inside_the_package():
 
 
 @pytest.fixture
-def push_to_hub():
-    from q2d2_tokenizer.commands import push_to_hub
-
-    return push_to_hub
-
-
-@pytest.fixture
 def checkpoint(tiny_model, tmp_path) -> Path:
     tiny_model.save_pretrained(tmp_path / "weights")
     return tmp_path / "weights"
@@ -244,26 +239,23 @@ class HubStandIn:
 
 
 @pytest.mark.slow
-def test_push_dry_run_loads_the_code_where_the_package_is_not_importable(
-    push_to_hub, checkpoint, tmp_path, monkeypatch
-):
-    results, load_alone = [], push_to_hub.load_alone
-    monkeypatch.setattr(push_to_hub, "load_alone", lambda *args: results.append(load_alone(*args)) or results[-1])
-    monkeypatch.setattr(push_to_hub, "HfApi", lambda: pytest.fail("a dry run must not talk to the Hub"))
+def test_push_dry_run_loads_the_code_where_the_package_is_not_importable(checkpoint, tmp_path, monkeypatch):
+    results, load_alone = [], hub.load_alone
+    monkeypatch.setattr(hub, "load_alone", lambda *args: results.append(load_alone(*args)) or results[-1])
+    monkeypatch.setattr(hub, "HfApi", lambda: pytest.fail("a dry run must not talk to the Hub"))
     out = tmp_path / "out"
-    argv = ["me/codec", "--checkpoint", str(checkpoint), "--output", str(out), "--datasets", "a/b", "--dry-run"]
-    assert push_to_hub.main(argv) == 0
+    argv = ["push", "me/codec", "--codec", str(checkpoint), "--output", str(out), "--datasets", "a/b", "--dry_run"]
+    assert main(argv) == 0
     model = AutoModel.from_pretrained(out)
     assert [result["fingerprint"] for result in results] == [model.fingerprint()]
     assert len(set(results[0]["codes"])) > 20
-    assert results[0]["codes"] == tokens(model, push_to_hub.synthetic_audio(RATE)).flatten().tolist()
-    with pytest.raises(SystemExit):
-        push_to_hub.main(argv)  # the folder is not empty any more
+    assert results[0]["codes"] == tokens(model, hub.synthetic_audio(RATE)).flatten().tolist()
+    assert main(argv) == 2  # the folder is not empty any more
 
 
-def test_model_card_has_the_numbers_of_the_model(push_to_hub, tiny_model, tmp_path):
+def test_model_card_has_the_numbers_of_the_model(tiny_model, tmp_path):
     body = tmp_path / "MODEL_CARD.md"
-    card = push_to_hub.model_card(tiny_model, "me/codec", ["a/b"], None)
+    card = hub.model_card(tiny_model, "me/codec", ["a/b"], None)
     header = card.split("---")[1]
     assert "license: apache-2.0" in header and "library_name: transformers" in header and '["a/b"]' in header
     config = tiny_model.config
@@ -271,51 +263,49 @@ def test_model_card_has_the_numbers_of_the_model(push_to_hub, tiny_model, tmp_pa
         assert number in card
     assert 'from_pretrained("me/codec", trust_remote_code=True)' in card
     body.write_text("## Training data")
-    assert push_to_hub.model_card(tiny_model, "me/codec", ["a/b"], body) == card + "\n## Training data"
+    assert hub.model_card(tiny_model, "me/codec", ["a/b"], body) == card + "\n## Training data"
 
 
-def test_push_stops_if_the_export_gives_other_tokens(push_to_hub, checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr(push_to_hub, "load_alone", lambda folder, audio: {"fingerprint": "0" * 16, "codes": [1]})
-    monkeypatch.setattr(push_to_hub, "HfApi", lambda: pytest.fail("must not upload"))
+def test_push_stops_if_the_export_gives_other_tokens(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(hub, "load_alone", lambda folder, audio: {"fingerprint": "0" * 16, "codes": [1]})
+    monkeypatch.setattr(hub, "HfApi", lambda: pytest.fail("must not upload"))
     with pytest.raises(RuntimeError, match="other tokens"):
-        push_to_hub.main(["me/codec", "--checkpoint", str(checkpoint), "--output", str(tmp_path / "out")])
+        main(["push", "me/codec", "--codec", str(checkpoint), "--output", str(tmp_path / "out")])
 
 
 @pytest.fixture
-def push_without_process(push_to_hub, monkeypatch):
-    """The script with its check by a new process left out, which the dry run tests."""
+def no_process(monkeypatch):
+    """The command with its check by a new process left out, which the dry run tests."""
 
     def load_here(folder, audio):
         model = AutoModel.from_pretrained(folder)
         return {"fingerprint": model.fingerprint(), "codes": tokens(model, audio).flatten().tolist()}
 
-    monkeypatch.setattr(push_to_hub, "load_alone", load_here)
-    monkeypatch.setattr(push_to_hub, "get_token", lambda: "token")
-    return push_to_hub
+    monkeypatch.setattr(hub, "load_alone", load_here)
+    monkeypatch.setattr(hub, "get_token", lambda: "token")
 
 
-def test_push_uploads_everything_that_loading_needs(push_without_process, checkpoint, tmp_path, monkeypatch):
-    hub = HubStandIn()
-    monkeypatch.setattr(push_without_process, "HfApi", lambda: hub)
-    argv = ["me/codec", "--checkpoint", str(checkpoint), "--output", str(tmp_path / "out")]
-    assert push_without_process.main(argv) == 0
+def test_push_uploads_everything_that_loading_needs(no_process, checkpoint, tmp_path, monkeypatch):
+    stand_in = HubStandIn()
+    monkeypatch.setattr(hub, "HfApi", lambda: stand_in)
+    argv = ["push", "me/codec", "--codec", str(checkpoint), "--output", str(tmp_path / "out")]
+    assert main(argv) == 0
     needed = {"README.md", "config.json", "model.safetensors", "preprocessor_config.json", "modeling_q2d2.py"}
-    assert needed <= hub.uploads["me/codec"]
+    assert needed <= stand_in.uploads["me/codec"]
 
 
 @pytest.mark.parametrize("token", [None, "token"])
 def test_push_reports_a_hub_out_of_reach_and_keeps_the_export(
-    push_without_process, checkpoint, tmp_path, monkeypatch, capsys, token
+    no_process, checkpoint, tmp_path, monkeypatch, capsys, token
 ):
-    monkeypatch.setattr(push_without_process, "get_token", lambda: token)
-    monkeypatch.setattr(push_without_process, "HfApi", lambda: HubStandIn(ConnectionError("no network")))
-    argv = ["me/codec", "--checkpoint", str(checkpoint), "--output", str(tmp_path / "out")]
-    assert push_without_process.main(argv) == 1
+    monkeypatch.setattr(hub, "get_token", lambda: token)
+    monkeypatch.setattr(hub, "HfApi", lambda: HubStandIn(ConnectionError("no network")))
+    argv = ["push", "me/codec", "--codec", str(checkpoint), "--output", str(tmp_path / "out")]
+    assert main(argv) == 1
     message = capsys.readouterr().err
     assert ("no network" if token else "hf auth login") in message and "is complete" in message
     assert AutoModel.from_pretrained(tmp_path / "out").config.codebook_size == 21025
 
 
-def test_push_refuses_an_impossible_repository_name(push_to_hub, checkpoint):
-    with pytest.raises(SystemExit):
-        push_to_hub.main(["a/b/c", "--checkpoint", str(checkpoint)])
+def test_push_refuses_an_impossible_repository_name(checkpoint):
+    assert main(["push", "a/b/c", "--codec", str(checkpoint)]) == 2

@@ -1,133 +1,21 @@
-"""What the tokens of a data set look like: histogram of every grid, tokens per second, entropies.
+"""The command `q2d2 plot-tokens`."""
 
-    python scripts/plot_tokens.py tokens --output docs/results/tokens
-
-Writes tokens.png, tokens.md and tokens.json with command and commit; nothing in it is random. Shards are read in turn.
-Entropies are those of the counts, too low while tokens are not many times the codebook. Needs `matplotlib`.
-"""
-
-import argparse
-import json
-import math
-import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
-from tqdm import tqdm
-
-from ..corpus.shards import list_shards, read_metadata
-from ..evaluation.metrics import entropy_of_counts
-from ..evaluation.provenance import describe_run
-from ..evaluation.tables import format_cell, markdown_table
+from ..evaluation.tokens import read_counts, write_results
 
 
-def read_counts(folder: Path, codec_fingerprint: str | None) -> dict[str, Any]:
-    """Counts of all tokens and lengths of all recordings of a data set.
+def plot_tokens(folder: Path, *, output: Path, codec_fingerprint: str | None = None) -> None:
+    """Draw how the tokens of a data set are used: histogram of every group, tokens per second, entropies.
 
-    Raises:
-        ValueError: If shards are damaged, of another codec or of several, or hold no tokens.
-        FileNotFoundError: If there are none.
+        q2d2 plot-tokens tokens --output docs/results/tokens
+
+    Writes tokens.png, tokens.md and tokens.json with command and commit; nothing in it is random. Shards are read in
+    turn. Entropies are those of the counts, too low while tokens are not many times the codebook.
+
+    Args:
+        folder: Folder of the data set, as q2d2 tokenize wrote it.
+        output: Folder for the results.
+        codec_fingerprint: Refuse tokens of another codec than this.
     """
-    shards = list_shards(folder, codec_fingerprint)
-    codec = read_metadata(shards[0])
-    list_shards(folder, codec["codec_fingerprint"])  # all of one codec
-    counts, samples = np.zeros(int(codec["codebook_size"]), np.int64), []
-    for path in tqdm(shards, desc="shards", disable=None):
-        table = pq.read_table(path, columns=["codes", "num_samples"])
-        codes = table["codes"].combine_chunks().flatten().to_numpy()
-        counts += np.bincount(codes, minlength=len(counts))
-        samples.append(table["num_samples"].to_numpy())
-    if not counts.any():
-        raise ValueError(f"{folder} holds no tokens")
-    return {"codec": codec, "counts": counts, "seconds": np.concatenate(samples) / int(codec["sampling_rate"])}
-
-
-def grid_counts(counts: np.ndarray, points_per_group: list[int]) -> list[np.ndarray]:
-    """Counts of the points of every grid; the first grid is the least significant digit of a token."""
-    joint = counts.reshape(points_per_group[::-1])  # the last axis is the first grid
-    axes = range(joint.ndim)
-    return [joint.sum(tuple(axis for axis in axes if axis != joint.ndim - 1 - j)) for j in axes]
-
-
-def describe(name: str, counts: np.ndarray) -> dict[str, Any]:
-    """Use of a grid or of the whole codebook."""
-    entropy = entropy_of_counts(counts)
-    row = {"codebook": name, "codes": counts.size, "used": int((counts > 0).sum()), "entropy_bits": entropy}
-    return row | {"at_most_bits": math.log2(counts.size), "perplexity": 2**entropy}
-
-
-def summarize(found: dict[str, Any], grids: list[np.ndarray]) -> dict[str, Any]:
-    """What tokens.json holds."""
-    codec, counts, seconds = found["codec"], found["counts"], float(found["seconds"].sum())
-    usage = [describe("joint", counts), *(describe(f"grid {j + 1}", grid) for j, grid in enumerate(grids))]
-    joint, nominal_rate = usage[0], int(codec["sampling_rate"]) / int(codec["hop_length"])
-    rate = counts.sum() / seconds
-    return {
-        "run": describe_run(),
-        "codec": codec,
-        "rates": {
-            "recordings": len(found["seconds"]),
-            "hours": seconds / 3600,
-            "tokens": int(counts.sum()),
-            "tokens_per_second": float(rate),
-            "nominal_tokens_per_second": nominal_rate,
-            "nominal_bits_per_second": nominal_rate * joint["at_most_bits"],
-            "entropy_bits_per_second": float(rate * joint["entropy_bits"]),
-            "sum_of_grid_entropies_bits": sum(row["entropy_bits"] for row in usage[1:]),
-        },
-        "usage": usage,
-        "counts_per_grid": [grid.tolist() for grid in grids],
-    }
-
-
-def write_plot(path: Path, found: dict[str, Any], grids: list[np.ndarray], summary: dict[str, Any]) -> None:
-    """Histogram of every grid, counts of all tokens by rank, and lengths of the recordings."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    panels = len(grids) + 2
-    figure, axes = plt.subplots(panels, 1, figsize=(9, 2 * panels), layout="constrained")
-    for axis, grid, row in zip(axes, grids, summary["usage"][1:], strict=False):
-        axis.bar(np.arange(len(grid)), grid / grid.sum(), width=1.0)
-        axis.axhline(1 / len(grid), color="C7", linewidth=0.8)
-        bits = f"{row['entropy_bits']:.2f} of {row['at_most_bits']:.2f} bits"
-        axis.set(title=f"{row['codebook']}: {row['used']} of {row['codes']} points, {bits}", ylabel="share")
-    joint, rates = summary["usage"][0], summary["rates"]
-    axes[-2].loglog(np.arange(1, joint["used"] + 1), np.sort(found["counts"][found["counts"] > 0])[::-1])
-    bits = f"{rates['entropy_bits_per_second']:.0f} of {rates['nominal_bits_per_second']:.0f} bit/s"
-    axes[-2].set(title=f"tokens by rank: {joint['used']} of {joint['codes']}, {bits}", ylabel="count")
-    axes[-1].hist(found["seconds"], bins=40)
-    axes[-1].set(title=f"{rates['tokens_per_second']:.2f} tokens/s, {rates['hours']:.2f} h", xlabel="seconds")
-    axes[-1].set_ylabel("recordings")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Read the data set and write the results; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="the data set, as scripts/tokenize_dataset.py wrote it")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--codec_fingerprint", help="refuse tokens of another codec")
-    args = parser.parse_args(argv)
-    try:
-        found = read_counts(args.folder, args.codec_fingerprint)
-    except (ValueError, OSError) as error:
-        print(f"plot_tokens: {error}", file=sys.stderr)
-        return 2
-    grids = grid_counts(found["counts"], json.loads(found["codec"]["points_per_group"]))
-    summary = summarize(found, grids)
-    args.output.mkdir(parents=True, exist_ok=True)
-    (args.output / "tokens.json").write_text(json.dumps(summary, indent=1) + "\n")
-    rates = [["", "value"], *([name.replace("_", " "), format_cell(value)] for name, value in summary["rates"].items())]
-    usage = [list(summary["usage"][0]), *([format_cell(cell) for cell in row.values()] for row in summary["usage"])]
-    source = f"Codec {found['codec']['codec_fingerprint']}. Written by `{summary['run']['command']}` at commit "
-    blocks = [markdown_table(rates), markdown_table(usage), source + f"{summary['run']['commit']}."]
-    (args.output / "tokens.md").write_text("\n\n".join(blocks) + "\n")
-    write_plot(args.output / "tokens.png", found, grids, summary)
-    print("\n\n".join(blocks))
-    return 0
+    print(write_results(output, read_counts(folder, codec_fingerprint)))

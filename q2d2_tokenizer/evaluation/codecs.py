@@ -122,7 +122,7 @@ class DecodedFolder:
         if missing:
             raise ValueError(
                 f"{folder} must hold one audio file for each of {len(ids)} clips, got none for {len(missing)}, such as "
-                f"{missing[0]}.wav; --write-clips writes the clips under the names they need"
+                f"{missing[0]}.wav; --write_clips writes the clips under the names they need"
             )
 
     def identity(self, clip: Clip) -> str:

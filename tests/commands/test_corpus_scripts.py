@@ -12,7 +12,7 @@ import soundfile
 import torch
 from corpora import OPTIONS, SCRIPTS, digests, tokenize
 
-from q2d2_tokenizer.commands import decode_row, plot_tokens, tokenize_dataset
+from q2d2_tokenizer.commands.main import main
 from q2d2_tokenizer.corpus.shards import find_row, load_token_shards
 from q2d2_tokenizer.evaluation.metrics import entropy_bits
 
@@ -30,7 +30,7 @@ def test_two_nodes_of_accelerate_give_the_files_of_one_process(corpus_file, tiny
         f"--multi_gpu --num_machines 2 --num_processes 2 --main_process_ip 127.0.0.1 --main_process_port {free_port()}"
     )
     options = ["--licence", "cc0-1.0", "--max_hours", OPTIONS.max_hours, "--rows_per_shard", 3, "--source", "a test"]
-    options += ["--checkpoint", tmp_path / "codec", "--output", tmp_path / "two"]
+    options += ["--codec", tmp_path / "codec", "--output", tmp_path / "two"]
     command = [sys.executable, "-m", "accelerate.commands.launch", *node.split()]
     environment = {**os.environ, "PYTHONPATH": str(SCRIPTS.parent)}
     nodes = [
@@ -63,17 +63,17 @@ def test_two_nodes_of_accelerate_give_the_files_of_one_process(corpus_file, tiny
 def test_a_row_becomes_audio_again(corpus_file, tiny_model, tmp_path, capsys):
     tiny_model.save_pretrained(tmp_path / "codec")
     tokenize(corpus_file, tiny_model, tmp_path / "out")
-    arguments = ["--output", str(tmp_path / "row.wav"), "--checkpoint", str(tmp_path / "codec")]
-    assert decode_row.main([str(tmp_path / "out"), "id8", *arguments]) == 0
+    arguments = ["--output", str(tmp_path / "row.wav"), "--codec", str(tmp_path / "codec")]
+    assert main(["decode-row", str(tmp_path / "out"), "id8", *arguments]) == 0
     tokens = find_row(tmp_path / "out", "id8")
     codes = torch.from_numpy(tokens.audio_codes).long().view(1, 1, -1)
     audio = tiny_model.decode(codes, num_samples=tokens.num_samples).audio_values.flatten().numpy()
     assert np.abs(soundfile.read(tmp_path / "row.wav", dtype="float32")[0] - audio.clip(-1, 1)).max() < 1e-4
-    assert decode_row.main([str(tmp_path / "out"), "id5", *arguments]) == 2
+    assert main(["decode-row", str(tmp_path / "out"), "id5", *arguments]) == 2
     with torch.no_grad():
         tiny_model.quantizer.project_in.bias += 0.5
     tiny_model.save_pretrained(tmp_path / "codec")
-    assert decode_row.main([str(tmp_path / "out"), "id8", *arguments]) == 2
+    assert main(["decode-row", str(tmp_path / "out"), "id8", *arguments]) == 2
     errors = capsys.readouterr().err
     assert "'id5' was rejected, unreadable" in errors
     assert f"{tokens.codec_fingerprint}, expected codec {tiny_model.fingerprint()}" in errors
@@ -81,20 +81,19 @@ def test_a_row_becomes_audio_again(corpus_file, tiny_model, tmp_path, capsys):
 
 def test_errors_of_the_command(corpus_file, tiny_model, tmp_path, capsys):
     tiny_model.save_pretrained(tmp_path / "codec")
-    main = tokenize_dataset.main
-    common = ["--output", str(tmp_path / "out"), "--licence", "cc0-1.0", "--checkpoint", str(tmp_path / "codec")]
-    assert main([str(corpus_file), *common, "--audio_column", "speech"]) == 2
-    assert main([str(tmp_path / "nothing"), *common]) == 2
-    assert main([str(corpus_file), *common, "--output", str(corpus_file / "out")]) == 2
-    assert main([str(corpus_file), *common, "--checkpoint", str(tmp_path / "none")]) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tokenize_dataset: ")]
+    common = ["--output", str(tmp_path / "out"), "--licence", "cc0-1.0", "--codec", str(tmp_path / "codec")]
+    assert main(["tokenize", str(corpus_file), *common, "--audio_column", "speech"]) == 2
+    assert main(["tokenize", str(tmp_path / "nothing"), *common]) == 2
+    assert main(["tokenize", str(corpus_file), *common, "--output", str(corpus_file / "out")]) == 2
+    assert main(["tokenize", str(corpus_file), *common, "--codec", str(tmp_path / "none")]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("q2d2: ")]
     for line, part in zip(lines, ["no column 'speech'", "no Parquet, tar", "cannot write to", ""], strict=True):
         assert part in line
 
 
 def test_plot_of_tokens(corpus_file, tiny_model, tmp_path, capsys, monkeypatch):
     tokenize(corpus_file, tiny_model, tmp_path / "out")
-    assert plot_tokens.main([str(tmp_path / "out"), "--output", str(tmp_path / "plots")]) == 0
+    assert main(["plot-tokens", str(tmp_path / "out"), "--output", str(tmp_path / "plots")]) == 0
     found = json.loads((tmp_path / "plots/tokens.json").read_text())
     rows = load_token_shards(tmp_path / "out", None)
     codes = np.concatenate(rows["codes"][:])
@@ -111,5 +110,5 @@ def test_plot_of_tokens(corpus_file, tiny_model, tmp_path, capsys, monkeypatch):
     assert tiny_model.fingerprint() in (tmp_path / "plots/tokens.md").read_text()
     assert (tmp_path / "plots/tokens.png").stat().st_size > 10_000
     wrong = ["--output", str(tmp_path / "plots"), "--codec_fingerprint", "other"]
-    assert plot_tokens.main([str(tmp_path / "out"), *wrong]) == 2
+    assert main(["plot-tokens", str(tmp_path / "out"), *wrong]) == 2
     assert f"of codec {tiny_model.fingerprint()}, expected codec other" in capsys.readouterr().err

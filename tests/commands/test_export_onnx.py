@@ -10,8 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from q2d2_tokenizer import Q2D2Config, Q2D2Model, default_checkpoint, read_audio, sample_recording
-from q2d2_tokenizer.commands import export_onnx
+from q2d2_tokenizer import Q2D2Config, Q2D2Model, default_checkpoint, export_onnx, read_audio, sample_recording
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")

@@ -6,7 +6,8 @@ import pytest
 import soundfile
 
 from q2d2_tokenizer import Q2D2Model
-from q2d2_tokenizer.commands import finetune_codec
+from q2d2_tokenizer.commands import finetune
+from q2d2_tokenizer.commands.main import main
 from q2d2_tokenizer.training.codec import TrainConfig
 
 RATE = 24000
@@ -15,7 +16,7 @@ RATE = 24000
 @pytest.fixture
 def arguments(tmp_path, tiny_model, speech_like, monkeypatch):
     """Arguments that tune a tiny codec on six short recordings of which two are held out."""
-    monkeypatch.setattr(finetune_codec, "SCORES", ["log_mel"])
+    monkeypatch.setattr(finetune, "SCORES", ["log_mel"])
     tiny_model.save_pretrained(tmp_path / "codec")
     for folder, first in (("mine", 0), ("other", 10)):
         (tmp_path / folder).mkdir()
@@ -24,11 +25,11 @@ def arguments(tmp_path, tiny_model, speech_like, monkeypatch):
     settings = {"data": tmp_path / "mine", "output": tmp_path / "run", "codec": tmp_path / "codec", "hold_out": 2}
     settings |= {"steps": 40, "decay_steps": 10, "warmup_steps": 5, "learning_rate": 3e-3, "ema_decay": 0.8}
     settings |= {"batch_size": 4, "segment_frames": 16, "validate_every": 100, "save_every": 100}
-    return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    return ["finetune"] + [word for name, value in settings.items() for word in (f"--{name}", str(value))]
 
 
 def test_tuning_helps_on_held_out_recordings_and_is_measured(arguments, tmp_path):
-    finetune_codec.main([*arguments, "--elsewhere", str(tmp_path / "other"), "--clips", "3"])
+    main([*arguments, "--elsewhere", str(tmp_path / "other"), "--clips", "3"])
     result = json.loads((tmp_path / "run" / "comparison.json").read_text())
     assert result["training_recordings"] == 4 and result["steps"] == 40
     mine, other = (result["scores"][place]["log_mel"] for place in ("held out", "elsewhere"))
@@ -42,7 +43,7 @@ def test_tuning_helps_on_held_out_recordings_and_is_measured(arguments, tmp_path
 def test_frozen_parts_keep_the_tokens(arguments, tmp_path, tiny_model):
     import torch
 
-    finetune_codec.main([*arguments, "--steps", "3", "--freeze", "encoder", "quantizer"])
+    main([*arguments, "--steps", "3", "--freeze", "encoder", "quantizer"])
     tuned = Q2D2Model.from_pretrained(tmp_path / "run" / "weights").eval()
     audio = 0.1 * torch.randn(1, 1, RATE)
     before, after = (model.encode(audio).audio_codes for model in (tiny_model, tuned))
@@ -50,38 +51,35 @@ def test_frozen_parts_keep_the_tokens(arguments, tmp_path, tiny_model):
     assert not torch.equal(tuned.decoder.head.project.weight, tiny_model.decoder.head.project.weight)
 
 
-def test_a_run_goes_on_only_while_the_same_recordings_are_held_out(arguments, tmp_path, speech_like):
-    finetune_codec.main([*arguments, "--steps", "2", "--save_every", "2"])
-    finetune_codec.main([*arguments, "--steps", "4", "--save_every", "2"])  # says that the steps are others
+def test_a_run_goes_on_only_while_the_same_recordings_are_held_out(arguments, tmp_path, speech_like, capsys):
+    main([*arguments, "--steps", "2", "--save_every", "2"])
+    main([*arguments, "--steps", "4", "--save_every", "2"])  # says that the steps are others
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [line["changed"] for line in log if "changed" in line] == [{"steps": [2, 4]}]
     for i in range(6, 9):
         soundfile.write(tmp_path / "mine" / f"{i}.wav", speech_like(RATE, seed=i), RATE)
     for more in ([], ["--hold_out", "1"]):
-        with pytest.raises(ValueError, match="held out other recordings"):
-            finetune_codec.main([*arguments, *more, "--steps", "6"])
+        assert main([*arguments, *more, "--steps", "6"]) == 2
+        assert "held out other recordings" in capsys.readouterr().err
 
 
 def test_a_config_file_adds_to_the_settings_of_fine_tuning(arguments, tmp_path):
     (tmp_path / "mine.yaml").write_text("loudness_weight: 3.5")
-    finetune_codec.main([*arguments, "--config", str(tmp_path / "mine.yaml"), "--steps", "1"])
+    main([*arguments, "--config", str(tmp_path / "mine.yaml"), "--steps", "1"])
     settings = json.loads((tmp_path / "run" / "config.json").read_text())
     assert settings["loudness_weight"] == 3.5 and settings["gradient_clip"] == 1.0
 
 
 def test_check_examines_instead_of_tuning(arguments, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        finetune_codec.main([*arguments, "--check"])
+    assert main([*arguments, "--check"]) in (0, 1)
     assert (tmp_path / "run" / "check" / "report.txt").read_text() in capsys.readouterr().out
     assert not (tmp_path / "run" / "weights").exists()
 
 
 def test_validation_data_instead_of_held_out_recordings_is_refused(arguments, tmp_path):
-    with pytest.raises((SystemExit, ValueError)):
-        finetune_codec.main([*arguments, "--validation_data", str(tmp_path / "other")])
+    assert main([*arguments, "--validation_data", str(tmp_path / "other")]) == 2
     for codec in ("", "config.json"):
-        with pytest.raises(SystemExit):
-            finetune_codec.main([*arguments, "--codec", codec])
+        assert main([*arguments, "--codec", codec]) == 2
 
 
 def test_a_run_shorter_than_its_decay_reaches_the_peak_rate():

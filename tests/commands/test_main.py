@@ -12,7 +12,7 @@ import soundfile
 import torch
 from recordings import file_bytes
 
-from q2d2_tokenizer import Q2D2Config
+from q2d2_tokenizer import Q2D2Config, bundled
 from q2d2_tokenizer.audio.reading import read_audio
 from q2d2_tokenizer.audio.token_file import TokenFile, load_tokens, save_tokens
 from q2d2_tokenizer.commands import main as cli
@@ -52,9 +52,9 @@ def run(capsys: pytest.CaptureFixture, *arguments: object) -> tuple[int, str, st
 
 def test_encode_and_decode_a_folder(folder, checkpoint, tiny_model, tmp_path, capsys):
     tokens, audio = tmp_path / "tokens", tmp_path / "audio"
-    assert run(capsys, "encode", folder, "--output", tokens, "--checkpoint", checkpoint) == (0, "wrote 3 files\n", "")
+    assert run(capsys, "encode", folder, "--output", tokens, "--codec", checkpoint) == (0, "wrote 3 files\n", "")
     assert files_below(tokens) == ["a.q2d2", "b/a.v1.q2d2", "b/c/d.q2d2"]
-    assert run(capsys, "decode", tokens, "--output", audio, "--checkpoint", checkpoint)[0] == 0
+    assert run(capsys, "decode", tokens, "--output", audio, "--codec", checkpoint)[0] == 0
     assert files_below(audio) == ["a.wav", "b/a.v1.wav", "b/c/d.wav"]
     for name, source, length in [("a", "a.wav", 5000), ("b/a.v1", "b/a.v1.FLAC", 6000), ("b/c/d", "b/c/d.opus", 4800)]:
         samples = torch.from_numpy(read_audio(folder / source, RATE)).view(1, 1, -1)
@@ -68,7 +68,7 @@ def test_encode_and_decode_a_folder(folder, checkpoint, tiny_model, tmp_path, ca
 
 
 def test_single_file_and_reconstruct(folder, checkpoint, tmp_path, capsys):
-    common = ("--checkpoint", checkpoint)
+    common = ("--codec", checkpoint)
     assert run(capsys, "encode", folder / "a.wav", "--output", tmp_path / "x" / "t.q2d2", *common)[0] == 0
     assert run(capsys, "decode", tmp_path / "x" / "t.q2d2", "--output", tmp_path / "y.wav", *common)[0] == 0
     assert run(capsys, "reconstruct", folder / "a.wav", "--output", tmp_path / "z", *common)[0] == 0
@@ -81,7 +81,7 @@ def test_broken_files_do_not_stop_the_rest(folder, checkpoint, tmp_path, capsys)
     (folder / "nothing.mp3").write_bytes(b"")
     output = tmp_path / "tokens"
     inputs = (folder, tmp_path / "absent.wav")
-    code, _, errors = run(capsys, "encode", *inputs, "--output", output, "--checkpoint", checkpoint)
+    code, _, errors = run(capsys, "encode", *inputs, "--output", output, "--codec", checkpoint)
     assert code == 1
     assert files_below(output) == ["a.q2d2", "b/a.v1.q2d2", "b/c/d.q2d2"]
     reasons = {"broken": "cannot read", "cut": "cut off", "nothing": "cannot read", "absent": "no such"}
@@ -99,7 +99,7 @@ def test_decode_refuses_what_does_not_fit(folder, checkpoint, tiny_model, tmp_pa
     save_tokens(tokens / "range.q2d2", TokenFile(np.array([1, size]), RATE, 640, fingerprint))
     save_tokens(tokens / "length.q2d2", TokenFile(np.array([1, 2]), RATE, 320, fingerprint))
     (tokens / "cut.q2d2").write_bytes((tokens / "good.q2d2").read_bytes()[:-1])
-    code, _, errors = run(capsys, "decode", tokens, "--output", tmp_path / "out", "--checkpoint", checkpoint)
+    code, _, errors = run(capsys, "decode", tokens, "--output", tmp_path / "out", "--codec", checkpoint)
     assert code == 1 and files_below(tmp_path / "out") == ["good.wav"]
     lines = {Path(line.split(": ")[1]).stem: line for line in errors.splitlines()[:-1]}
     assert "f" * 16 in lines["other"] and fingerprint in lines["other"]
@@ -110,7 +110,7 @@ def test_decode_refuses_what_does_not_fit(folder, checkpoint, tiny_model, tmp_pa
 
 def test_colliding_outputs_are_refused_before_work(folder, tmp_path, capsys):
     (folder / "a.flac").write_bytes(b"")
-    code, _, errors = run(capsys, "encode", folder, "--output", tmp_path / "out", "--checkpoint", "absent")
+    code, _, errors = run(capsys, "encode", folder, "--output", tmp_path / "out", "--codec", "absent")
     assert code == 2 and "a.wav" in errors and "a.flac" in errors and not (tmp_path / "out").exists()
 
 
@@ -131,13 +131,13 @@ def test_inputs_are_never_overwritten(how, folder, checkpoint, tmp_path, capsys)
         (folder / "e").mkdir()
         (folder / "e" / "a.flac").write_bytes(file_bytes(np.zeros(9), RATE, "FLAC", "PCM_16"))
         inputs, output = [folder / "e", source], folder
-    code, _, errors = run(capsys, "reconstruct", *inputs, "--output", output, "--checkpoint", checkpoint)
+    code, _, errors = run(capsys, "reconstruct", *inputs, "--output", output, "--codec", checkpoint)
     assert code == 2 and "overwrite" in errors and source.read_bytes() == before
 
 
 def test_results_inside_the_input_folder_are_no_input(folder, checkpoint, capsys):
     for _ in range(2):
-        arguments = ("reconstruct", folder, "--output", folder / "out", "--checkpoint", checkpoint)
+        arguments = ("reconstruct", folder, "--output", folder / "out", "--codec", checkpoint)
         assert run(capsys, *arguments)[0] == 0
     assert files_below(folder / "out") == ["a.wav", "b/a.v1.wav", "b/c/d.wav"]
 
@@ -150,7 +150,7 @@ def test_unusable_output_and_input_are_explained(folder, checkpoint, tmp_path, c
         (("encode", tmp_path / "empty", "--output", tmp_path / "out"), "no .flac, .mp3"),
         (("decode", folder, "--output", tmp_path / "out"), "no .q2d2 files"),
     ]:
-        code, _, errors = run(capsys, *arguments, "--checkpoint", checkpoint)
+        code, _, errors = run(capsys, *arguments, "--codec", checkpoint)
         assert code == 2 and message in errors
 
 
@@ -161,14 +161,14 @@ def test_unusable_codecs_are_explained(folder, tmp_path, capsys, monkeypatch):
     (tmp_path / "part.json").write_text('{"encoder": "magic"}')
     (tmp_path / "codec").mkdir()
     for name in ("bad", "type", "key", "part", "absent"):
-        code, _, errors = run(capsys, "info", "--config", tmp_path / f"{name}.json")
+        code, _, errors = run(capsys, "info", "--codec", tmp_path / f"{name}.json")
         assert code == 2 and f"{name}.json" in errors
     for name in ("codec", "absent"):
-        code, _, errors = run(capsys, "info", "--checkpoint", tmp_path / name)
+        code, _, errors = run(capsys, "info", "--codec", tmp_path / name)
         assert code == 2 and name in errors
-    monkeypatch.setattr(cli, "default_checkpoint", lambda: str(tmp_path / "absent"))
+    monkeypatch.setattr(bundled, "default_checkpoint", lambda: str(tmp_path / "absent"))
     code, _, errors = run(capsys, "encode", folder, "--output", tmp_path / "out")
-    assert code == 2 and "pass --checkpoint" in errors
+    assert code == 2 and "no codec comes with" in errors
 
 
 def info_fields(text: str) -> dict[str, str]:
@@ -176,14 +176,14 @@ def info_fields(text: str) -> dict[str, str]:
 
 
 def test_output_that_nobody_reads_is_no_error(checkpoint):
-    command = [sys.executable, "-m", "q2d2_tokenizer.commands.main", "info", "--checkpoint", checkpoint]
+    command = [sys.executable, "-m", "q2d2_tokenizer.commands.main", "info", "--codec", checkpoint]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b"" and process.wait() == 0
 
 
 def test_info_of_a_checkpoint(checkpoint, tiny_model, capsys):
-    code, text, _ = run(capsys, "info", "--checkpoint", checkpoint)
+    code, text, _ = run(capsys, "info", "--codec", checkpoint)
     fields = info_fields(text)
     assert code == 0 and fields["fingerprint"] == tiny_model.fingerprint()
     assert fields["parameters"] == f"{sum(p.numel() for p in tiny_model.parameters()):,}"
@@ -208,7 +208,7 @@ def test_configurations_are_those_of_the_table(name, capsys):
     hop, tokens, points, codebook, bits, bitrate = TABLE[name]
     config = Q2D2Config.from_json_file(CONFIGS / f"{name}.json")
     assert (config.hop_length, config.points_per_group, config.codebook_size) == (hop, points, codebook)
-    code, text, _ = run(capsys, "info", "--config", CONFIGS / f"{name}.json")
+    code, text, _ = run(capsys, "info", "--codec", CONFIGS / f"{name}.json")
     fields = info_fields(text)
     assert code == 0 and (fields["tokens"], fields["information"], fields["bitrate"]) == (tokens, bits, bitrate)
     assert fields["codebook size"] == f"{codebook:,}" and fields["points per group"] == " * ".join(map(str, points))

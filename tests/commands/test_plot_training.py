@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from q2d2_tokenizer.commands import plot_training
+from q2d2_tokenizer.commands.main import main
+from q2d2_tokenizer.evaluation import curves as plots
 
 
 def test_curves_of_a_run_that_was_resumed(tmp_path):
@@ -18,15 +19,14 @@ def test_curves_of_a_run_that_was_resumed(tmp_path):
     ]
     (run / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (run / "config.json").write_text('{"steps": 30}')
-    curves = plot_training.read_log(run / "log.jsonl")
+    curves = plots.read_log(run / "log.jsonl")
     assert curves == {"mel": ([10, 20, 30], [0.1, 5.0, 1 / 30]), "validation_mel": ([20], [0.5])}
-    plot_training.main([str(run), "--output", str(tmp_path / "out")])
+    main(["plot-training", str(run), "--output", str(tmp_path / "out")])
     page = (tmp_path / "out" / "curves.md").read_text()
     assert "| mel | 10 | 0.1 | 30 | 0.03333 |" in page and '"steps": 30' in page
     assert (tmp_path / "out" / "curves.png").stat().st_size > 1000
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        plot_training.main([str(tmp_path), "--output", str(tmp_path / "out")])
+    assert main(["plot-training", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
     assert "no log.jsonl" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The scripts that speak, on a tiny codec and language model; bundling one."""
+"""The commands that speak, on a tiny codec and language model; bundling one."""
 
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from lm.model import LanguageModel, ModelSettings, make_language_model
 from q2d2_tokenizer import Q2D2Config, Q2D2Model
 from q2d2_tokenizer import speech as speaking
 from q2d2_tokenizer.audio.token_file import TokenFile, save_tokens
-from q2d2_tokenizer.commands import bundle_lm, continue_speech, speak
+from q2d2_tokenizer.commands import bundle_lm
+from q2d2_tokenizer.commands.main import main
 
 HOP = 320
 
@@ -67,7 +68,7 @@ def test_a_decoder_that_needs_all_codes_waits_for_them(tiny_config):
 def test_a_text_is_spoken_the_same_way_for_one_seed(options, tmp_path, capsys):
     audio = []
     for seed in ("0", "0", "1"):
-        speak.main(["hello there", *options, "--seed", seed])
+        main(["speak", "hello there", *options, "--seed", seed])
         audio.append(soundfile.read(tmp_path / "out.wav")[0])
     assert len(audio[0]) == 38 * HOP
     assert np.array_equal(audio[0], audio[1]) and not np.array_equal(audio[0], audio[2])
@@ -77,7 +78,7 @@ def test_a_text_is_spoken_the_same_way_for_one_seed(options, tmp_path, capsys):
 
 def test_a_long_text_is_spoken_in_parts(options, tmp_path, capsys):
     (tmp_path / "text.txt").write_text("you are. " * 20)
-    speak.main(["--file", str(tmp_path / "text.txt"), *options, "--part_characters", "50"])
+    main(["speak", "--file", str(tmp_path / "text.txt"), *options, "--part_characters", "50"])
     assert capsys.readouterr().out.count("max_length") == 4
     assert len(soundfile.read(tmp_path / "out.wav")[0]) == 4 * 38 * HOP
 
@@ -85,13 +86,13 @@ def test_a_long_text_is_spoken_in_parts(options, tmp_path, capsys):
 def test_the_voice_of_a_prompt_changes_what_is_spoken(options, recording, tmp_path):
     audio = []
     for prompt in ([], ["--prompt", str(recording), "--prompt_text", "a bold one"]):
-        speak.main(["hello there", *options, *prompt, "--temperature", "0"])
+        main(["speak", "hello there", *options, *prompt, "--temperature", "0"])
         audio.append(soundfile.read(tmp_path / "out.wav")[0])
     assert len(audio[0]) == len(audio[1]) and not np.array_equal(*audio)
 
 
 def test_a_recording_is_continued(options, recording, tmp_path, tiny_model, capsys):
-    continue_speech.main([str(recording), *options, "--prompt_seconds", "0.4"])
+    main(["continue", str(recording), *options, "--prompt_seconds", "0.4"])
     audio = soundfile.read(tmp_path / "out.wav")[0]
     assert len(audio) == (30 + 38) * HOP
     codes = tiny_model.encode(torch.from_numpy(soundfile.read(recording, dtype="float32")[0]).view(1, 1, -1))
@@ -101,58 +102,59 @@ def test_a_recording_is_continued(options, recording, tmp_path, tiny_model, caps
     assert "0.4 s of voice.wav, then 0.5 s" in capsys.readouterr().out
 
 
-def fails(main, arguments: list[str], capsys) -> str:
-    """The message of a script that refuses its arguments."""
-    with pytest.raises(SystemExit):
-        main(arguments)
-    return capsys.readouterr().err
+def fails(arguments: list[str], capsys) -> str:
+    """The message of a command that refuses its arguments."""
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("q2d2: ") and len(error.splitlines()) == 1
+    return error
 
 
 def test_what_cannot_be_spoken_is_reported(options, recording, tmp_path, capsys):
-    assert "nothing to read in the text ''" in fails(speak.main, ["", *options], capsys)
-    assert "nothing to read" in fails(speak.main, ["🙂 你好", *options], capsys)
-    assert "takes both" in fails(speak.main, ["hello", *options, "--prompt", str(recording)], capsys)
-    assert "either a text or --file" in fails(speak.main, options, capsys)
-    assert "no such audio file" in fails(continue_speech.main, [str(tmp_path / "none.wav"), *options], capsys)
+    assert "nothing to read in the text ''" in fails(["speak", "", *options], capsys)
+    assert "nothing to read" in fails(["speak", "🙂 你好", *options], capsys)
+    assert "takes both" in fails(["speak", "hello", *options, "--prompt", str(recording)], capsys)
+    assert "either a text or --file" in fails(["speak", *options], capsys)
+    assert "no such audio file" in fails(["continue", str(tmp_path / "none.wav"), *options], capsys)
     long = tmp_path / "long.wav"
     soundfile.write(long, np.zeros(HOP * 130), 24000)
-    assert "leaves no room in the context of 128" in fails(continue_speech.main, [str(long), *options], capsys)
+    assert "leaves no room in the context of 128" in fails(["continue", str(long), *options], capsys)
 
 
 def test_wrong_options_are_reported_and_leave_the_output_alone(options, recording, tmp_path, capsys):
     (tmp_path / "out.wav").write_bytes(b"precious")
-    assert "above 0, got -1" in fails(
-        continue_speech.main, [str(recording), *options, "--prompt_seconds", "-1"], capsys
+    assert "above 0, got -1" in fails(["continue", str(recording), *options, "--prompt_seconds", "-1"], capsys)
+    assert "above 0 and min_seconds at least 0, got 0.0" in fails(
+        ["speak", "hello", *options, "--max_seconds", "0"], capsys
     )
-    assert "above 0, got 0" in fails(speak.main, ["hello", *options, "--max_seconds", "0"], capsys)
-    assert "at least 1 character" in fails(speak.main, ["hello", *options, "--part_characters", "0"], capsys)
+    assert "at least 1 character" in fails(["speak", "hello", *options, "--part_characters", "0"], capsys)
     for output, message in (("none/out.wav", "no folder"), ("out.mpg", "must end in .wav"), ("out", "must end in")):
-        assert message in fails(speak.main, ["hello", *options, "--output", str(tmp_path / output)], capsys)
+        assert message in fails(["speak", "hello", *options, "--output", str(tmp_path / output)], capsys)
     assert (tmp_path / "out.wav").read_bytes() == b"precious"
 
 
 def test_tokens_and_models_of_another_codec_are_refused(options, language_model, tmp_path, capsys):
     tokens = tmp_path / "other.q2d2"
     save_tokens(tokens, TokenFile(np.arange(9), 24000, 9 * HOP, "another"))
-    assert "'another'" in fails(continue_speech.main, [str(tokens), *options], capsys)
+    assert "'another'" in fails(["continue", str(tokens), *options], capsys)
     save_tokens(tokens, TokenFile(np.arange(9), 24000, 9 * HOP, language_model.layout.codec_fingerprint))
-    continue_speech.main([str(tokens), *options])
+    main(["continue", str(tokens), *options])
     layout = Layout(language_model.layout.codebook_size, 24000, "another")
     LanguageModel(make_language_model(ModelSettings(**TINY), layout), layout).save(tmp_path / "lm")
-    assert "is for codec 'another'" in fails(continue_speech.main, [str(tokens), *options], capsys)
+    assert "is for codec 'another'" in fails(["continue", str(tokens), *options], capsys)
 
 
 def test_damaged_weights_are_reported(options, language_model, recording, tmp_path, capsys):
     with torch.no_grad():
         language_model.model.model.norm.weight.fill_(float("nan"))
     language_model.save(tmp_path / "lm")
-    assert "its weights are damaged" in fails(speak.main, ["hello", *options], capsys)
-    assert "its weights are damaged" in fails(continue_speech.main, [str(recording), *options], capsys)
+    assert "its weights are damaged" in fails(["speak", "hello", *options], capsys)
+    assert "its weights are damaged" in fails(["continue", str(recording), *options], capsys)
 
 
 def test_a_bundled_model_is_half_as_large_and_float32_in_use(language_model, tmp_path, monkeypatch, capsys):
     language_model.save(tmp_path / "run")
-    bundle_lm.main([str(tmp_path / "run"), "--output", str(tmp_path / "lm" / "checkpoint")])
+    main(["bundle-lm", str(tmp_path / "run"), "--output", str(tmp_path / "lm" / "checkpoint")])
     assert "M parameters" in capsys.readouterr().out
     bundled = tmp_path / "lm" / "checkpoint"
     assert {"config.json", "generation_config.json", "layout.json", "model.safetensors", "text.model"} == {
@@ -178,7 +180,7 @@ def test_no_bundled_model_is_an_error(tmp_path, monkeypatch):
 def test_weights_that_float16_does_not_hold_and_large_models_are_refused(language_model, tmp_path, monkeypatch, capsys):
     language_model.save(tmp_path / "run")
     monkeypatch.setattr(bundle_lm, "LARGEST_MB", 0.1)
-    assert "take more than" in fails(bundle_lm.main, [str(tmp_path / "run"), "--output", str(tmp_path)], capsys)
+    assert "take more than" in fails(["bundle-lm", str(tmp_path / "run"), "--output", str(tmp_path)], capsys)
     with torch.no_grad():
         language_model.model.model.norm.weight[0] = 1e6
     with pytest.raises(ValueError, match="model.norm.weight does not"):

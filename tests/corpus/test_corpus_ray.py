@@ -29,7 +29,7 @@ def test_two_nodes_of_ray_give_the_files_of_one_process(cluster_address, corpus_
     tiny_model.save_pretrained(tmp_path / "codec")
     tokenize(corpus_file, tiny_model, tmp_path / "one")
     command = [sys.executable, SCRIPTS / "tokenize_on_ray.py", corpus_file.name, "--output", "two", "--workers", 2]
-    command += ["--licence", "cc0-1.0", "--source", "a test", "--checkpoint", "codec"]
+    command += ["--licence", "cc0-1.0", "--source", "a test", "--codec", "codec"]
     command += ["--max_hours", OPTIONS.max_hours, "--rows_per_shard", OPTIONS.rows_per_shard]
     environment = {**os.environ, "PYTHONPATH": str(SCRIPTS.parent), "RAY_ADDRESS": cluster_address}
     shutil.copytree(tmp_path / "one", tmp_path / "two")  # a run that was stopped after one shard

@@ -11,7 +11,9 @@ import pytest
 from corpora import OPTIONS, digests, tokenize, tokenizer_of
 from recordings import file_bytes
 
-from q2d2_tokenizer.commands import tokenize_dataset, tokenize_on_ray
+from q2d2_tokenizer import tokenize_corpus
+from q2d2_tokenizer.commands.main import main
+from q2d2_tokenizer.corpus import cluster, processes
 from q2d2_tokenizer.corpus.inputs import open_input, stop_unless_damaged
 from q2d2_tokenizer.corpus.sources import Corpus
 from q2d2_tokenizer.corpus.tokenize import CorpusTokenizer
@@ -84,17 +86,12 @@ def test_every_process_compares_its_plan(corpus_file, tiny_model, tmp_path, monk
     pq.write_table(pq.read_table(corpus_file).slice(0, 4), corpus_file)
     with pytest.raises(ValueError, match="20 rows in 1 sources .*, this is 4 rows"):
         tokenizer_of(corpus_file, tiny_model, tmp_path / "out").check_plan()
-    arguments = [corpus_file, "--output", tmp_path / "out", "--licence", "x", "--checkpoint", tmp_path / "codec"]
-    arguments += ["--rows_per_shard", OPTIONS.rows_per_shard, "--max_hours", OPTIONS.max_hours]
-    args = tokenize_dataset.make_parser("").parse_args(list(map(str, arguments)))
     with pytest.raises(ValueError, match="20 rows in 1 sources .*, this is 4 rows"):
-        tokenize_on_ray.ShardWorker(args, os.getcwd())
+        cluster.ShardWorker(lambda _: tokenizer_of(corpus_file, tiny_model, tmp_path / "out"), os.getcwd())
     second = {"local_process_index": 1, "process_index": 1, "num_processes": 2, "is_main_process": False}
-    monkeypatch.setattr(
-        tokenize_dataset, "PartialState", lambda **_: Namespace(**second, wait_for_everyone=lambda: None)
-    )
+    monkeypatch.setattr(processes, "PartialState", lambda **_: Namespace(**second, wait_for_everyone=lambda: None))
     with pytest.raises(ValueError, match="20 rows in 1 sources .*, this is 4 rows"):
-        tokenize_dataset.tokenize(Namespace(**vars(args), device="cpu"))
+        tokenize_corpus(str(corpus_file), tmp_path / "out", "x", codec=str(tmp_path / "codec"), options=OPTIONS)
     assert not list((tmp_path / "out/data").iterdir())
 
 
@@ -152,9 +149,10 @@ def test_cells_of_other_types_are_rejected(tiny_model, tmp_path, cell, detail):
     assert detail in next((tmp_path / "out/rejects").iterdir()).read_text()
 
 
-def test_errors_of_the_command_name_the_file(capsys):
-    def work():
+def test_errors_of_the_command_name_the_file(corpus_file, tmp_path, capsys, monkeypatch):
+    def fail(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied", "codec/config.json")
 
-    assert tokenize_dataset.exit_code(work) == 2
-    assert capsys.readouterr().err == "tokenize_dataset: Permission denied: codec/config.json\n"
+    monkeypatch.setattr(processes, "Corpus", fail)
+    assert main(["tokenize", str(corpus_file), "--output", str(tmp_path / "out"), "--licence", "x"]) == 2
+    assert capsys.readouterr().err == "q2d2: Permission denied: codec/config.json\n"

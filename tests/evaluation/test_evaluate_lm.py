@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +16,7 @@ from lm.data import TokenCorpus, shard_layout
 from lm.generate import GenerationSettings
 from lm.model import LanguageModel, ModelSettings, make_language_model
 from lm.text import train_text_tokenizer
-from q2d2_tokenizer.commands import evaluate_lm
+from q2d2_tokenizer.commands.main import main
 from q2d2_tokenizer.evaluation import asr
 from q2d2_tokenizer.evaluation.language_model import likelihood as lm_likelihood
 from q2d2_tokenizer.evaluation.language_model import speech as lm_speech
@@ -81,7 +82,7 @@ def setting(tmp_path, tiny_model, language_model, speech_like, monkeypatch) -> l
 
 
 def test_everything_is_measured_and_written(setting, tmp_path):
-    evaluate_lm.main(setting)
+    main(["evaluate-lm", *setting])
     result = json.loads((tmp_path / "out" / "lm.json").read_text())
     speech = result["speech"]
     assert {system: summary["runs"] for system, summary in speech.items()} == {
@@ -109,19 +110,19 @@ def test_everything_is_measured_and_written(setting, tmp_path):
 
 
 def test_continuations_have_a_temperature_of_their_own(setting, monkeypatch):
-    evaluate_lm.main(setting)
+    main(["evaluate-lm", *setting])
     said = set()
     say = lm_speech.Speech._say
     monkeypatch.setattr(lm_speech.Speech, "_say", lambda self, task: said.add(task.system) or say(self, task))
-    evaluate_lm.main([*setting, "--continuation_temperature", "0"])
+    main(["evaluate-lm", *setting, "--continuation_temperature", "0"])
     assert said == {"continuation"}
     said.clear()
-    evaluate_lm.main([*setting, "--continuation_temperature", "0", "--temperature", "0"])
+    main(["evaluate-lm", *setting, "--continuation_temperature", "0", "--temperature", "0"])
     assert said == {"text to speech", "in the voice of a prompt", "sentences"}
 
 
 def test_an_interrupted_evaluation_goes_on(setting, tmp_path, monkeypatch):
-    evaluate_lm.main(setting[4:])  # without tokens and recordings: the sentences
+    main(["evaluate-lm", *setting[4:]])  # without tokens and recordings: the sentences
     rows = tmp_path / "out" / "details" / "rows.jsonl"
     lines = rows.read_text().splitlines()
     assert len(lines) == 2
@@ -133,7 +134,7 @@ def test_an_interrupted_evaluation_goes_on(setting, tmp_path, monkeypatch):
 
     def again(*more: str) -> dict:
         said.clear()
-        evaluate_lm.main([*setting[4:], *more])
+        main(["evaluate-lm", *setting[4:], *more])
         return json.loads((tmp_path / "out" / "lm.json").read_text())["speech"]["sentences"]
 
     resumed = again()
@@ -149,10 +150,10 @@ def test_an_interrupted_evaluation_goes_on(setting, tmp_path, monkeypatch):
     assert said == ["001", "002"]
 
 
-def test_a_line_that_cannot_be_read_is_named(setting, tmp_path):
+def test_a_line_that_cannot_be_read_is_named(setting, tmp_path, capsys):
     (tmp_path / "sentences.txt").write_text("hello\n\n🙂\n")
-    with pytest.raises(ValueError, match="line 3 of .*sentences.txt holds nothing"):
-        evaluate_lm.main(setting[4:])
+    assert main(["evaluate-lm", *setting[4:]]) == 2
+    assert re.search("line 3 of .*sentences.txt holds nothing", capsys.readouterr().err)
 
 
 def test_bits_are_those_of_the_model(setting, tiny_model, language_model):
@@ -221,8 +222,7 @@ def test_audio_of_a_clip_whose_id_has_slashes_lies_in_the_folder(tmp_path):
 
 
 def test_what_is_missing_is_named(setting, capsys):
-    with pytest.raises(SystemExit):
-        evaluate_lm.main(setting[6:])
+    assert main(["evaluate-lm", *setting[6:]]) == 2
     assert "give --tokens, --recordings or --sentences" in capsys.readouterr().err
 
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from q2d2_tokenizer.commands import evaluate_codec, evaluate_domains, make_results
+from q2d2_tokenizer.commands.main import main
 from q2d2_tokenizer.corpus.inputs import list_entries
-from q2d2_tokenizer.evaluation import arguments as eval_arguments
 from q2d2_tokenizer.evaluation import clips as eval_clips
 from q2d2_tokenizer.evaluation import codecs as eval_codecs
+from q2d2_tokenizer.evaluation import domains as eval_domains
+from q2d2_tokenizer.evaluation import evaluate as eval_evaluate
 from q2d2_tokenizer.evaluation import memory as eval_memory
 from q2d2_tokenizer.evaluation import programs as eval_programs
 from q2d2_tokenizer.evaluation import report as eval_report
@@ -29,12 +30,12 @@ METRICS = ["log_mel", "si_sdr"]
 def setting(tmp_path, tiny_model, speech_like, monkeypatch):
     """Arguments that measure a tiny codec on two recordings."""
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(evaluate_codec, "measure_memory", lambda *args, **kwargs: None)
+    monkeypatch.setattr(eval_evaluate, "measure_memory", lambda *args, **kwargs: None)
     tiny_model.save_pretrained(tmp_path / "checkpoint")
     (tmp_path / "data").mkdir()
     for i in range(2):
         soundfile.write(tmp_path / "data" / f"clip{i}.wav", speech_like(RATE // 2, seed=i), RATE)
-    arguments = ["--checkpoint", str(tmp_path / "checkpoint"), "--data", str(tmp_path / "data"), "--no-peers"]
+    arguments = ["--codec", str(tmp_path / "checkpoint"), "--data", str(tmp_path / "data"), "--no_peers"]
     return [*arguments, "--cache", str(tmp_path / "cache"), "--output", str(tmp_path / "out"), "--metrics", *METRICS]
 
 
@@ -45,7 +46,7 @@ def read(folder: Path) -> tuple[dict, list[str]]:
 
 
 def test_all_files_are_written_and_agree(setting, tmp_path, tiny_model):
-    evaluate_codec.main([*setting, "--listen", "1"])
+    main(["evaluate", *setting, "--listen", "1"])
     result, lines = read(tmp_path / "out")
     (name,) = result["summary"]
     assert [row["clip"] for row in result["clips"][name]] == ["clip0", "clip1"] and len(lines) == 2
@@ -71,7 +72,7 @@ def test_all_files_are_written_and_agree(setting, tmp_path, tiny_model):
 
 
 def test_an_interrupted_evaluation_goes_on(setting, tmp_path, monkeypatch):
-    evaluate_codec.main(setting)
+    main(["evaluate", *setting])
     whole, lines = read(tmp_path / "out")
     rows = tmp_path / "out" / "details" / "rows.jsonl"
     rows.write_text(lines[0] + "\n" + lines[1][:50])  # as if stopped while writing
@@ -80,30 +81,30 @@ def test_an_interrupted_evaluation_goes_on(setting, tmp_path, monkeypatch):
     monkeypatch.setattr(
         eval_codecs.OurCodec, "__call__", lambda self, clip: decoded.append(clip.id) or call(self, clip)
     )
-    evaluate_codec.main([*setting, "--listen", "0"])
+    main(["evaluate", *setting, "--listen", "0"])
     assert decoded == ["clip1"]
     assert read(tmp_path / "out")[0]["summary"] == whole["summary"]
-    evaluate_codec.main([*setting, "--listen", "0"])
+    main(["evaluate", *setting, "--listen", "0"])
     assert decoded == ["clip1"]
-    evaluate_codec.main([*setting, "--listen", "0", "--restart"])
+    main(["evaluate", *setting, "--listen", "0", "--restart"])
     assert decoded == ["clip1", "clip0", "clip1"]
 
 
 def test_metrics_can_be_added_later(setting, tmp_path):
-    evaluate_codec.main([*setting[:-1]])
-    evaluate_codec.main(setting)
+    main(["evaluate", *setting[:-1]])
+    main(["evaluate", *setting])
     result, lines = read(tmp_path / "out")
     assert len(lines) == 4
     assert list(next(iter(result["summary"].values()))) == METRICS
 
 
 def test_a_folder_of_equal_audio_scores_best(setting, tmp_path):
-    evaluate_codec.main([*setting, "--write-clips", str(tmp_path / "peer")])
+    main(["evaluate", *setting, "--write_clips", str(tmp_path / "peer")])
     assert not (tmp_path / "out").exists()
     for path in (tmp_path / "peer").iterdir():  # a delay that has to be found
         audio = soundfile.read(path)[0]
         soundfile.write(path, np.concatenate([np.zeros(500), audio]), RATE)
-    evaluate_codec.main([*setting, "--decoded", f"same={tmp_path / 'peer'}"])
+    main(["evaluate", *setting, "--decoded", f"same={tmp_path / 'peer'}"])
     result = read(tmp_path / "out")[0]
     assert result["summary"]["same"]["log_mel"]["mean"] < 1e-3
     assert result["summary"]["same"]["si_sdr"]["mean"] > 60
@@ -155,10 +156,10 @@ def test_codecs_of_transformers_run(make, tmp_path, speech_like):
         eval_transformers.TransformersCodec("peer", f"{tmp_path},no_such_setting=1")
 
 
-def test_a_folder_must_hold_every_clip(setting, tmp_path):
+def test_a_folder_must_hold_every_clip(setting, tmp_path, capsys):
     (tmp_path / "peer").mkdir()
-    with pytest.raises(ValueError, match="none for 2, such as clip0.wav"):
-        evaluate_codec.main([*setting, "--decoded", f"empty={tmp_path / 'peer'}"])
+    assert main(["evaluate", *setting, "--decoded", f"empty={tmp_path / 'peer'}"]) == 2
+    assert "none for 2, such as clip0.wav" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("peer", [eval_codecs.Opus, eval_codecs.Codec2])
@@ -172,17 +173,15 @@ def test_installed_peers_decode(peer, speech_like):
 
 
 def test_a_missing_package_is_named(setting, monkeypatch, capsys):
-    metric = eval_arguments.METRICS["log_mel"]
+    metric = eval_evaluate.METRICS["log_mel"]
     broken = type(metric)(metric.build, ("no_such_module",), "the-package")
-    monkeypatch.setitem(eval_arguments.METRICS, "log_mel", broken)
-    with pytest.raises(SystemExit):
-        evaluate_codec.main(setting)
+    monkeypatch.setitem(eval_evaluate.METRICS, "log_mel", broken)
+    assert main(["evaluate", *setting]) == 2
     assert "log_mel needs no_such_module" in (error := capsys.readouterr().err) and "pip install the-package" in error
 
 
 def test_no_clips_at_all_are_refused(setting, capsys):
-    with pytest.raises(SystemExit):
-        evaluate_codec.main([*setting, "--clips", "0"])
+    assert main(["evaluate", *setting, "--clips", "0"]) == 2
     assert "must be a whole number from 1 on, got 0" in capsys.readouterr().err
 
 
@@ -258,7 +257,7 @@ def test_word_errors_count_where_an_english_text_is_known(setting, tmp_path, mon
     monkeypatch.setattr(eval_rows.asr, "Transcriber", Echo)
     (tmp_path / "data" / "clip0.txt").write_text("The cat sat down.")
     for heard, mean in (("the cat sat", 0.25), ("the cat", 0.5)):  # another model hears again
-        evaluate_codec.main([*setting, "--asr", heard])
+        main(["evaluate", *setting, "--asr", heard])
         result = read(tmp_path / "out")[0]
         for codec in ("Original", next(iter(result["summary"]))):
             assert result["summary"][codec]["wer"] == {"n": 1, "mean": mean, "interval": None}
@@ -290,7 +289,7 @@ def test_any_program_is_a_codec(speech_like):
 def test_noise_is_mixed_at_its_ratio(speech_like):
     speech, noise = speech_like(RATE), np.random.default_rng(0).standard_normal(1000).astype(np.float32)
     for snr_db in (20.0, 0.0):
-        mixed = evaluate_domains.mix(speech, noise, snr_db)
+        mixed = eval_domains.mix(speech, noise, snr_db)
         gain = (mixed @ speech) / (speech @ speech)  # peaks may have been lowered
         added = mixed / gain - speech
         assert 10 * np.log10((speech**2).sum() / (added**2).sum()) == pytest.approx(snr_db, abs=0.5)
@@ -301,24 +300,24 @@ def test_domains_are_measured_and_make_a_page(setting, tmp_path, monkeypatch):
     (tmp_path / "speech").mkdir()
     for name, source in (("a", "clip0"), ("b", "clip1")):
         (tmp_path / "data" / f"{source}.wav").rename(tmp_path / "speech" / f"{name}.wav")
-    domains = {evaluate_domains.NOISY: "a.wav", evaluate_domains.NOISE: "{b,x}.wav", "absent": "c*.wav"}
-    monkeypatch.setattr(evaluate_domains, "DOMAINS", domains)
+    domains = {eval_domains.NOISY: "a.wav", eval_domains.NOISE: "{b,x}.wav", "absent": "c*.wav"}
+    monkeypatch.setattr(eval_domains, "DOMAINS", domains)
     own = ["--speech", str(tmp_path / "speech"), "--output", str(tmp_path / "out"), "--snr", "10"]
-    further = ["--checkpoint", setting[1], "--no-peers", "--metrics", "log_mel"]
-    evaluate_domains.main([*own, "--cache", str(tmp_path / "cache"), "--", *further])
+    further = ["--codec", setting[1], "--no_peers", "--metrics", "log_mel"]
+    main(["evaluate-domains", *own, "--cache", str(tmp_path / "cache"), *further])
     table = (tmp_path / "out" / "domains.md").read_text()
-    assert all(name in table for name in (evaluate_domains.NOISY, evaluate_domains.NOISE, "noisy, 10 dB"))
+    assert all(name in table for name in (eval_domains.NOISY, eval_domains.NOISE, "noisy, 10 dB"))
     assert (tmp_path / "out" / "domains.png").stat().st_size > 1000
     decoded = sorted(path.name for path in (tmp_path / "cache").glob("*.i16"))
-    evaluate_domains.main([*own, "--cache", str(tmp_path / "cache"), "--", *further])
+    main(["evaluate-domains", *own, "--cache", str(tmp_path / "cache"), *further])
     assert sorted(path.name for path in (tmp_path / "cache").glob("*.i16")) == decoded  # once for all runs
     folders = sorted(str(path) for path in (tmp_path / "out").iterdir())
-    make_results.main([*folders, "--output", str(tmp_path / "RESULTS.md")])
+    main(["results", *folders, "--output", str(tmp_path / "RESULTS.md")])
     page = (tmp_path / "RESULTS.md").read_text()
     assert page.count("\n## ") == 3 and "## noisy, 10 dB" in page and "log_mel ↓" in page
 
 
 def test_results_name_no_machine(setting, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    evaluate_codec.main(setting)
+    main(["evaluate", *setting])
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["ours"]["checkpoint"] == "checkpoint"

@@ -1,6 +1,7 @@
 """Losses, discriminators and the trainer: what moves, what is learned, and that resuming changes nothing."""
 
 import json
+from argparse import ArgumentError
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from torch import nn
 from transformers import AutoFeatureExtractor
 
 from q2d2_tokenizer import Q2D2Model
-from q2d2_tokenizer.commands import train_codec
+from q2d2_tokenizer.commands.options import parse
+from q2d2_tokenizer.commands.train import train
 from q2d2_tokenizer.training.augmentation import Augmentation, _shift_formants
 from q2d2_tokenizer.training.codec import CodecTrainer, TrainConfig
 from q2d2_tokenizer.training.data import AudioCache
@@ -379,18 +381,25 @@ def test_many_files_are_not_open_at_once(recordings, tmp_path):
 def test_settings_come_from_a_file_and_the_command_line_wins(settings, tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text(json.dumps(settings | {"output": "a", "discriminator_kwargs": SMALL}))  # JSON is YAML
-    (config,) = train_codec.parse(["--config", str(path), "--steps", "7", "--data", "x"])[:1]
+    config = settings_of("--steps", "7", "--config", str(path), "--data", "x")
     assert config == TrainConfig(**settings | {"output": "a", "steps": 7, "data": ["x"]})
     path.write_text(json.dumps(asdict(config)))  # as a run writes it
-    assert train_codec.parse(["--config", str(path)])[0] == config
+    assert settings_of("--config", str(path)) == config
     path.write_text("stepz: 3")
-    with pytest.raises(ValueError, match="--stepz"):
-        train_codec.parse(["--config", str(path), "--data", "x", "--output", "y"])
+    with pytest.raises(ArgumentError, match="stepz"):
+        settings_of("--config", str(path), "--data", "x", "--output", "y")
+
+
+def settings_of(*argv: str) -> TrainConfig:
+    """The settings of a command line of `q2d2 train`."""
+    return parse("q2d2 train", train, list(argv))["config"]
 
 
 def test_every_file_of_settings_is_understood():
-    for path in (SCRIPTS.parent / "configs").glob("*.yaml"):
-        train_codec.parse(["--config", str(path), "--data", "x", "--output", "y"])
+    paths = list((SCRIPTS.parent / "q2d2_tokenizer" / "configs").glob("*.yaml"))
+    assert paths
+    for path in paths:
+        settings_of("--config", str(path), "--data", "x", "--output", "y")
 
 
 def test_a_few_steps_lower_the_loss(settings, tmp_path):

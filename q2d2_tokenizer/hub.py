@@ -1,12 +1,5 @@
-"""Publish a codec on the Hugging Face Hub, with its code and a model card, after a test that it loads on its own.
+"""Publishing of a codec on the Hugging Face Hub, with its code and a model card, after a test that it loads alone."""
 
-    python scripts/push_to_hub.py me/q2d2-24khz --dry-run
-    python scripts/push_to_hub.py me/q2d2-24khz --checkpoint runs/default/weights
-
-The exported folder loads with trust_remote_code=True where q2d2_tokenizer is not installed.
-"""
-
-import argparse
 import json
 import os
 import subprocess
@@ -16,16 +9,14 @@ from pathlib import Path
 
 import numpy as np
 from huggingface_hub import HfApi, get_token
-from huggingface_hub.errors import HFValidationError, HTTPError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.errors import HTTPError
 from transformers import AutoModel
 
-from ..bundled import default_checkpoint
-from ..export import export_checkpoint
-from ..feature_extraction_q2d2 import Q2D2FeatureExtractor
-from ..modeling_q2d2 import Q2D2Model
+from .export import export_checkpoint
+from .feature_extraction_q2d2 import Q2D2FeatureExtractor
+from .modeling_q2d2 import Q2D2Model
 
-CARD_BODY = Path(__file__).parents[1] / "checkpoint" / "README.md"
+BUNDLED_CARD = Path(__file__).parent / "checkpoint" / "README.md"  # data, licences and limits of the bundled codec
 HEADER = """---
 license: apache-2.0
 library_name: transformers
@@ -120,31 +111,3 @@ def upload(folder: Path, repo_id: str) -> str | None:
     except (OSError, HTTPError) as error:  # offline mode, no network, refused by the Hub
         return f"the Hub cannot be reached or refused: {error}"
     return None
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Export, check, upload; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("repo_id", help="owner/name on the Hub")
-    parser.add_argument("--checkpoint", default=default_checkpoint(), help="folder; the bundled one if left out")
-    parser.add_argument("--output", type=Path, help="new folder for the export; a temporary one if left out")
-    parser.add_argument("--datasets", nargs="*", default=[], help="Hub names of the training data, for the card")
-    parser.add_argument("--card", type=Path, help="text on data, licences and limits; of the bundled codec if left out")
-    parser.add_argument("--dry-run", action="store_true", help="export and check, do not upload")
-    args = parser.parse_args(argv)
-    try:
-        validate_repo_id(args.repo_id)
-    except HFValidationError as error:
-        parser.error(str(error))
-    folder = args.output or Path(tempfile.mkdtemp(prefix="q2d2-"))
-    if folder.exists() and any(folder.iterdir()):
-        parser.error(f"{folder} is not empty; name a new folder")
-    bundled = Path(args.checkpoint).resolve() == Path(default_checkpoint()).resolve()
-    export(args.checkpoint, folder, args.repo_id, args.datasets, args.card or (CARD_BODY if bundled else None))
-    print(f"exported to {folder}; it loads on its own, with the same tokens")
-    failure = None if args.dry_run else upload(folder, args.repo_id)
-    if failure:
-        print(f"not uploaded: {failure}; the export in {folder} is complete", file=sys.stderr)
-    elif not args.dry_run:
-        print(f"uploaded to https://huggingface.co/{args.repo_id}")
-    return int(failure is not None)

@@ -1,0 +1,173 @@
+"""The options of a command, made from the signature and the docstring of its function."""
+
+import dataclasses
+import inspect
+import json
+from collections.abc import Callable, Collection
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
+
+import yaml
+from jsonargparse import (
+    ActionConfigFile,
+    ActionYesNo,
+    ArgumentParser,
+    DefaultHelpFormatter,
+    get_loader,
+    set_loader,
+    set_parsing_settings,
+)
+
+_SECTIONS = ("Args:", "Returns:", "Raises:")
+_CONFIG_HELP = "YAML or JSON file with some of the settings; of several the last wins, and the command line over all"
+_load_yaml = get_loader("yaml")
+
+
+def _load(text: str) -> Any:
+    """A value in JSON, which a run writes with numbers such as Infinity, or else in YAML."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return _load_yaml(text)
+
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+set_loader("yaml", _load, exceptions=(yaml.YAMLError,))
+
+
+class _HelpFormatter(DefaultHelpFormatter):
+    """Help with defaults where there is one to tell; keeps the lines of a description."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text
+
+    def _format_action_invocation(self, action: Any) -> str:
+        if isinstance(action, ActionYesNo) and not action.default:
+            return str(action.option_strings[0])  # nobody needs to say no
+        return super()._format_action_invocation(action)
+
+    def _get_help_string(self, action: Any) -> str:
+        text = (action.help or "").rstrip(".").replace("`", "")
+        if action.required and action.option_strings:
+            return f"{text} (required)"
+        default = action.default
+        if isinstance(action, ActionYesNo) or default in (None, "", "==SUPPRESS==") or default == [] or default == {}:
+            return f"{text} (default: yes)" if default is True else text
+        shown = " ".join(map(str, default)) if isinstance(default, list) else default
+        return f"{text} (default: {shown})"
+
+
+class _Parser(ArgumentParser):
+    """Takes lists as words after an option, and flags without a value.
+
+    Args:
+        positional: Names of the parameters that are given without an option.
+        helps: Help of those that have no docstring.
+        **options: For the parser of jsonargparse.
+    """
+
+    def __init__(self, positional: Collection[str], helps: dict[str, str], **options: Any):
+        self._positional, self._helps = positional, helps
+        self.mappings: set[str] = set()  # names of options that take NAME=VALUE
+        super().__init__(**options)
+
+    def add_argument(self, *names: str, **options: Any) -> Any:
+        """Add an option as `ArgumentParser` does, in the forms of this command."""
+        names = tuple(name for name in names if not name.endswith("+"))
+        name = names[0].lstrip("-")
+        kind = options.get("type") or getattr(options.get("action"), "_typehint", None)
+        kinds = [one for one in get_args(kind) if one is not NoneType]
+        kind = kinds[0] if len(kinds) == 1 and NoneType in get_args(kind) else kind
+        if not options.get("help") and name in self._helps:
+            options["help"] = self._helps[name]
+        if kind is bool:
+            del options["type"]
+            options["action"] = ActionYesNo(yes_prefix="", no_prefix="no_")
+        elif kind is str and options.get("default") == "{}":  # JSON, or a mapping in a file of settings
+            options["type"] = dict | str
+        elif get_origin(kind) is list or get_args(kind) == (str, str):
+            options.pop("action", None)
+            options |= {
+                "type": get_args(kind)[0],
+                "nargs": "*" if "default" in options and not options["default"] else "+",
+            }
+            if get_origin(kind) is dict:
+                self.mappings.add(name)
+                options["metavar"] = "NAME=VALUE"
+        if name in self._positional:
+            if names[0].startswith("-"):
+                options["nargs"] = "?"
+            options.pop("required", None)
+            names = (name,)
+        elif kind in (int, float):
+            options["metavar"] = kind.__name__.upper()
+        return super().add_argument(*names, **options)
+
+
+def parse(name: str, function: Callable[..., Any], argv: list[str], settings: Path | None = None) -> dict[str, Any]:
+    """Arguments of a function from a command line.
+
+    Parameters before the `*` of the signature are given without an option, all others as options. The fields of a
+    dataclass among the parameters are options themselves, and --config takes files with some of them.
+
+    Args:
+        name: Words that call the command.
+        function: Its signature gives the options, its docstring their help.
+        argv: The command line after the name.
+        settings: File with other defaults for the fields of the dataclasses.
+
+    Raises:
+        ArgumentError: If the command line does not fit.
+        SystemExit: After --help.
+    """
+    parameters, hints = inspect.signature(function).parameters.values(), get_type_hints(function)
+    classes = {p.name: hints[p.name] for p in parameters if dataclasses.is_dataclass(hints.get(p.name))}
+    fields = [field for cls in classes.values() for field in dataclasses.fields(cls) if field.init]
+    parser = _Parser(
+        positional={p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD},
+        helps={field.name: field.metadata["help"] for field in fields if "help" in field.metadata},
+        prog=name,
+        description=_description(function),
+        formatter_class=_HelpFormatter,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_function_arguments(function, as_group=False, as_positional=True, skip=set(classes))
+    for key, cls in classes.items():
+        parser.add_class_arguments(cls, as_group=False)
+        default = inspect.signature(function).parameters[key].default
+        if default is not inspect.Parameter.empty:
+            parser.set_defaults({f.name: getattr(default, f.name) for f in dataclasses.fields(default) if f.init})
+    if settings:
+        parser.set_defaults(_load(settings.read_text()))
+    if classes:
+        parser.add_argument("--config", action=ActionConfigFile, help=_CONFIG_HELP)
+    found = vars(parser.parse_args(_files_first(argv)))
+    found.pop("config", None)
+    for name in parser.mappings:
+        found[name] = dict(item.partition("=")[::2] for item in found[name] or [])
+    for key, cls in classes.items():
+        values = {field.name: found.pop(field.name) for field in dataclasses.fields(cls) if field.init}
+        kinds = get_type_hints(cls)
+        in_json = {name: json.dumps(v) for name, v in values.items() if isinstance(v, dict) and kinds[name] is str}
+        found[key] = cls(**values | in_json)
+    return found
+
+
+def _files_first(argv: list[str]) -> list[str]:
+    """The command line with --config in front, so that other options win over the files."""
+    files: list[str] = []
+    rest: list[str] = []
+    words = iter(argv)
+    for word in words:
+        chosen = files if word.startswith("--config=") or word == "--config" else rest
+        chosen += [word, *([next(words, "")] if word == "--config" else [])]
+    return files + rest
+
+
+def _description(function: Callable[..., Any]) -> str:
+    """The docstring down to its first section."""
+    lines = (inspect.getdoc(function) or "").splitlines()
+    end = next((number for number, line in enumerate(lines) if line in _SECTIONS), len(lines))
+    return "\n".join(lines[:end]).rstrip()

@@ -1,0 +1,33 @@
+"""The command `q2d2 results`."""
+
+from pathlib import Path
+
+from ..evaluation.report import notes, quality_table, rate_table, usage_table
+from ..evaluation.summary import read_result
+from ..evaluation.tables import markdown_table
+
+
+def results(folders: list[Path], *, output: Path = Path("docs/RESULTS.md")) -> None:
+    """Write a page of results from evaluations, one section each.
+
+        q2d2 results docs/results docs/results/domains/* --output docs/RESULTS.md
+
+    The title of a section is the --title of its evaluation, or the name of its folder.
+
+    Args:
+        folders: Folders with an evaluation.json; others are left out.
+        output: Markdown file to write.
+    """
+    found = [folder for folder in folders if (folder / "evaluation.json").is_file()]
+    if not found:
+        raise ValueError(f"no evaluation.json in {', '.join(map(str, folders))}; q2d2 evaluate writes it")
+    intro = "Written by `q2d2 results`; change the evaluations, not this page."
+    output.write_text("\n\n".join(["# Results", intro, *map(_section, found)]) + "\n")
+
+
+def _section(folder: Path) -> str:
+    """Tables and notes of one evaluation."""
+    result = read_result(folder)
+    tables = [quality_table(result), rate_table(result), usage_table(result)]
+    title = result["data"].get("title") or folder.name
+    return "\n\n".join([f"## {title}", *map(markdown_table, tables), *notes(result)])

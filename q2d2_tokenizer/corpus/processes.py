@@ -1,0 +1,103 @@
+"""A corpus tokenized by all processes of a launcher, or by a Ray cluster, with one call."""
+
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from tqdm import tqdm
+
+from ..bundled import BUNDLED, load_codec
+from .sources import Corpus
+from .tokenize import CorpusOptions, CorpusTokenizer
+
+_LONGEST_WAIT = timedelta(days=60)  # of processes that are done for the others
+
+
+def tokenize_corpus(
+    inputs: list[str] | str,
+    output: str | Path,
+    licence: str,
+    *,
+    source: str | None = None,
+    codec: str = BUNDLED,
+    device: str = "cpu",
+    audio_column: str = "audio",
+    id_column: str | None = None,
+    drop_columns: list[str] | None = None,
+    options: CorpusOptions = CorpusOptions(),  # noqa: B008 - frozen
+    ray_workers: int | None = None,
+) -> dict[str, Any] | None:
+    """Turn a corpus of any size into Parquet shards of tokens, with a data card; goes on where it was stopped.
+
+    Under torchrun or accelerate launch, all processes call it with the same arguments and share the work.
+
+    Args:
+        inputs: What to tokenize, see `Corpus`.
+        output: Folder to write; may hold the beginning of the same job.
+        licence: Licence of the recordings, for the data card: an identifier of the Hub.
+        source: Name of the corpus, for the data card; the inputs if left out.
+        codec: Folder of a codec, its name on the Hub, or `bundled`.
+        device: `cpu`, `cuda` (processes go round the GPUs), `cuda:0` and so on.
+        audio_column: Column of Parquet files that holds the audio.
+        id_column: Column of Parquet files that holds the ids; `id`, or else file and row number, if left out.
+        drop_columns: Columns to leave out.
+        options: What the result depends on besides.
+        ray_workers: Processes of a Ray cluster, each with one CPU, that do the work instead of this one.
+
+    Returns:
+        Counts of rows, rejects, hours, tokens and shards, as in summary.json; None in all processes but the main one.
+
+    Raises:
+        ValueError: If there is nothing to tokenize, or the folder holds something else.
+        OSError: If the inputs cannot be read or the folder cannot be written.
+    """
+    inputs = [inputs] if isinstance(inputs, str) else inputs
+
+    def build(device: str) -> CorpusTokenizer:
+        corpus = Corpus(inputs, audio_column, id_column, drop_columns, str(output))
+        return CorpusTokenizer(corpus, load_codec(codec, device), output, options)
+
+    if ray_workers is not None:
+        from .cluster import run_on_ray
+
+        if device != "cpu":
+            raise ValueError(f"workers of Ray use CPUs, got the device {device!r}")
+        tokenizer: CorpusTokenizer | None = run_on_ray(build, ray_workers)
+    else:
+        tokenizer = run_processes(build, device)
+    return tokenizer.finish(licence, source or ", ".join(inputs)) if tokenizer else None
+
+
+def run_processes(build: Callable[[str], CorpusTokenizer], device: str) -> CorpusTokenizer | None:
+    """Do this process's part of the work; returns the tokenizer in the main process, once all are done.
+
+    Args:
+        build: Makes the tokenizer, with the codec on a device.
+        device: See `tokenize_corpus`.
+    """
+    # The processes only wait for each other, so the backend of CPUs will do; it lets several of them share a GPU.
+    state = PartialState(cpu=True, timeout=_LONGEST_WAIT)
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError("the device is cuda, but torch sees no GPU here; use cpu or another build of torch")
+        device = f"cuda:{state.local_process_index % torch.cuda.device_count()}"
+    if state.num_processes > 1 and device == "cpu":
+        torch.set_num_threads(1)
+    tokenizer = build(device)
+    if state.is_main_process:
+        tokenizer.prepare()
+    state.wait_for_everyone()
+    if not state.is_main_process:
+        tokenizer.check_plan()
+    start = time.perf_counter()
+    tokenizer.run(state.process_index, state.num_processes, show_progress=state.is_main_process)
+    state.wait_for_everyone()
+    if state.is_main_process:
+        tqdm.write(f"tokenized for {time.perf_counter() - start:.1f} s", file=sys.stderr)
+    state.destroy_process_group()
+    return tokenizer if state.is_main_process else None

@@ -1,0 +1,61 @@
+"""A codec before and after fine-tuning, on the same recordings."""
+
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from ..feature_extraction_q2d2 import to_float32
+from ..training.data import AudioCache
+from .clips import Clip
+from .codecs import OurCodec
+from .metrics import LOWER_IS_BETTER, mean_and_interval
+from .rows import build_metrics
+
+Scores = dict[str, list[float]]
+
+
+def measure(source: str, recordings: AudioCache, indices: list[int], names: list[str]) -> Scores:
+    """Every score of every recording."""
+    codec = OurCodec(source)
+    metrics = build_metrics(names, recordings.sampling_rate)
+    scores: Scores = {name: [] for name in names}
+    for index in tqdm(indices, desc="clips", disable=None):
+        clip = Clip(str(index), to_float32(recordings[index]), recordings.sampling_rate)
+        decoded = codec(clip)
+        for name, metric in metrics.items():
+            score = metric(clip, decoded.audio)
+            assert not isinstance(score, dict)  # as that of other metrics is
+            scores[name].append(score)
+    return scores
+
+
+def compare(before: Scores, after: Scores) -> dict[str, dict[str, dict[str, float]]]:
+    """Mean and interval of every score before and after, and of the differences of the same recordings."""
+    return {
+        name: {
+            "before": mean_and_interval(before[name]),
+            "after": mean_and_interval(after[name]),
+            "difference": mean_and_interval([b - a for a, b in zip(before[name], after[name], strict=True)]),
+        }
+        for name in before
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """The comparison as Markdown."""
+    lines = ["| recordings | n | score | before | after | difference |", "|---|---|---|---|---|---|"]
+    for place, scores in result["scores"].items():
+        for name, score in scores.items():
+            arrow = "↓" if name in LOWER_IS_BETTER else "↑"
+            before, after, change = (score[key] for key in ("before", "after", "difference"))
+            lines.append(
+                f"| {place} | {change['n']} | {name} {arrow} | {before['mean']:.3f} | {after['mean']:.3f} "
+                f"| {change['mean']:+.3f} ± {change['interval']:.3f} |"
+            )
+    run = result["run"]
+    notes = (
+        f"{result['training_recordings']} recordings, {result['training_seconds'] / 60:.0f} minutes, to train on; "
+        f"{result['steps']} steps in {result['minutes']:.1f} minutes with {run['threads']} threads. Differences are of "
+        "the same recordings, ± half-width of the 95 % interval; an arrow shows which way is better."
+    )
+    return "\n".join([*lines, "", notes, "", f"Written by `{run['command']}` at commit {run['commit']}."]) + "\n"

@@ -1,0 +1,77 @@
+"""Curves of a training run, of the codec or of a language model, from its log."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+from .provenance import describe_run
+from .tables import format_cell, markdown_table
+
+COLUMNS = 3
+SMOOTHING = 0.9  # of the line through the values of single steps
+
+
+def read_log(path: Path) -> dict[str, tuple[list[int], list[float]]]:
+    """Steps and values of every number logged; of a step that was logged twice, by a run that was resumed, the last."""
+    values: dict[str, dict[int, float]] = defaultdict(dict)
+    for line in path.read_text().splitlines():
+        row = json.loads(line)
+        step = row.pop("step")
+        for name, value in row.items():
+            if not isinstance(value, list | dict):  # of places and grids
+                values[name][step] = value
+    curves = {name: sorted(found.items()) for name, found in values.items() if name != "minutes"}
+    return {name: ([step for step, _ in points], [value for _, value in points]) for name, points in curves.items()}
+
+
+def smoothed(values: list[float]) -> list[float]:
+    """Exponential moving average."""
+    means, mean = [], values[0]
+    for value in values:
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * value
+        means.append(mean)
+    return means
+
+
+def plot(curves: dict[str, tuple[list[int], list[float]]], path: Path) -> None:
+    """One panel for each value: validations as they are, values of single steps with a smooth line."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    lines = -(-len(curves) // COLUMNS)
+    figure, axes = plt.subplots(lines, COLUMNS, figsize=(4 * COLUMNS, 2.4 * lines), layout="constrained", squeeze=False)
+    for axis in axes.flat[len(curves) :]:
+        axis.set_axis_off()
+    for axis, (name, (steps, values)) in zip(axes.flat, curves.items(), strict=False):
+        if name.startswith("validation"):
+            axis.plot(steps, values, marker=".")
+        else:
+            axis.plot(steps, values, alpha=0.3)
+            axis.plot(steps, smoothed(values), color="C0")
+        axis.set_title(name)
+        axis.set_xlabel("step")
+        axis.locator_params(axis="x", nbins=5)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def write_results(run: Path, folder: Path) -> None:
+    """Write curves.png, and curves.md with the settings of a run and its first and last values.
+
+    Raises:
+        ValueError: If there is no log in the folder of the run.
+    """
+    if not (run / "log.jsonl").is_file():
+        raise ValueError(f"{run} holds no log.jsonl: it is no training run, or one that has logged nothing yet")
+    curves = read_log(run / "log.jsonl")
+    folder.mkdir(parents=True, exist_ok=True)
+    plot(curves, folder / "curves.png")
+    rows = [["value", "first step", "first", "last step", "last"]]
+    for name, (steps, values) in curves.items():
+        rows.append([name, str(steps[0]), format_cell(values[0]), str(steps[-1]), format_cell(values[-1])])
+    settings = json.dumps(json.loads((run / "config.json").read_text()), indent=2)
+    source = describe_run()
+    text = f"![curves](curves.png)\n\n{markdown_table(rows)}\n\n```json\n{settings}\n```\n\n"
+    (folder / "curves.md").write_text(text + f"Written by `{source['command']}` at commit {source['commit']}.\n")

@@ -1,0 +1,99 @@
+"""A codec where it was not trained: noise, other languages, music, effects."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from ..audio.files import replaced_when_complete
+from .clips import Clip, load_clips
+from .plot import plot_scores
+from .report import format_score
+from .tables import markdown_table
+
+DOMAINS = {
+    "English, many speakers": "librispeech-validation-*.parquet",
+    "English, studio": "kathleen-validation-*.parquet",
+    "Dutch": "{nathalie,flemishguy}-train-*.parquet",
+    "French": "fleursdumal-train-*.parquet",
+    "music": "outofdomain-music-test-*.parquet",
+    "environment": "outofdomain-environment-test-*.parquet",
+}
+NOISY, NOISE = "English, many speakers", "environment"
+SNR_DB = [20.0, 10.0, 5.0]
+SAMPLING_RATE = 24000
+
+
+def mix(speech: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
+    """Speech (N,) with noise (M,), repeated or cut, at a ratio of their energies in dB; peaks stay below 1."""
+    noise = np.resize(noise, len(speech))
+    gain = np.sqrt((speech**2).sum() / max(float((noise**2).sum()), 1e-9) / 10 ** (snr_db / 10))
+    mixed = speech + gain * noise
+    return (mixed * min(1.0, 0.99 / np.abs(mixed).max())).astype(np.float32)
+
+
+def find(folder: Path, pattern: str) -> list[str]:
+    """Files of a pattern with alternatives in braces."""
+    head, _, rest = pattern.partition("{")
+    choices, _, tail = rest.partition("}")
+    patterns = [head + choice + tail for choice in choices.split(",")] if rest else [pattern]
+    return [str(path) for name in patterns for path in sorted(folder.glob(name))]
+
+
+def write_noisy(speech: list[Clip], noise: list[Clip], snr_db: float, path: Path) -> None:
+    """A Parquet file of clips mixed with noise: every clip with another piece, chosen by its number.
+
+    A file that holds them already is left alone, so that its audio is decoded once.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = []
+    for number, clip in enumerate(speech):
+        content = io.BytesIO()
+        mixed = mix(clip.audio, noise[number % len(noise)].audio, snr_db)
+        soundfile.write(content, mixed, clip.sampling_rate, format="FLAC", subtype="PCM_16")
+        rows.append({"id": clip.id, "audio": {"bytes": content.getvalue(), "path": None}, "text": clip.text})
+    table = pa.Table.from_pylist(rows)
+    try:
+        is_there = pq.read_table(path).equals(table)
+    except (OSError, pa.ArrowInvalid):  # none yet, or broken
+        is_there = False
+    if not is_there:
+        with replaced_when_complete(path) as partial:
+            pq.write_table(table, partial)
+
+
+def collect(speech: Path, cache: Path, clips: int, snr: list[float]) -> dict[str, list[str]]:
+    """Files of every domain that is there, noisy speech at each of some ratios in dB included.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    domains = {name: files for name, pattern in DOMAINS.items() if (files := find(speech, pattern))}
+    if not domains:
+        raise ValueError(f"no files of {', '.join(DOMAINS.values())} in {speech}")
+    if NOISY in domains and NOISE in domains:
+        clean, noise = (load_clips(domains[name], cache, SAMPLING_RATE, clips) for name in (NOISY, NOISE))
+        for snr_db in snr:
+            path = cache / f"noisy-{snr_db:g}dB.parquet"
+            write_noisy(clean, noise, snr_db, path)
+            domains[f"noisy, {snr_db:g} dB"] = [str(path)]
+    return domains
+
+
+def write_summary(folder: Path, results: dict[str, dict[str, Any]]) -> None:
+    """domains.md and domains.png: the codec under test in every domain."""
+    ours = {name: next(iter(result["summary"].values())) for name, result in results.items()}
+    scores = list(dict.fromkeys(score for summary in ours.values() for score in summary))
+    table = [["domain", "clips", *scores, "entropy bit/s"]]
+    for name, result in results.items():
+        codec = next(iter(result["summary"]))
+        cells = [format_score(ours[name].get(score), result["data"]["clips"]) for score in scores]
+        table.append([name, str(result["data"]["clips"]), *cells, f"{result['codecs'][codec]['entropy_bps']:.0f}"])
+    run = next(iter(results.values()))["run"]
+    note = f"Mean ± half-width of the 95 % interval. Written by `{run['command']}` at commit {run['commit']}."
+    (folder / "domains.md").write_text(f"{markdown_table(table)}\n\n{note}\n")
+    plot_scores(folder / "domains.png", ours)

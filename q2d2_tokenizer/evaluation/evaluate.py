@@ -1,0 +1,177 @@
+"""Measuring a codec on recordings, next to Opus, Codec2 and others."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import soundfile
+from tqdm.auto import tqdm
+
+from ..bundled import BUNDLED, codec_source
+from .clips import Clip, load_clips
+from .codecs import DecodedFolder, Original, OurCodec, installed_peers
+from .memory import measure_memory
+from .metrics import METRICS
+from .plot import plot_scores
+from .programs import Program
+from .provenance import describe_run
+from .report import write_page, write_table
+from .rows import Row, Rows, build_metrics, flat_scores, measure_clip, needs_reference
+from .summary import describe_codec, describe_ours, summarize, without_nan
+from .transformers_codecs import TransformersCodec
+
+ALIGNMENT = (
+    "Q2D2 is aligned by construction; others are shifted by the lag of largest cross-correlation, within 100 ms."
+)
+DEFAULT_METRICS = ["pesq_wb", "pesq_nb", "stoi", "log_mel", "si_sdr"]
+
+
+def evaluate_codec(
+    data: list[str] | str,
+    *,
+    codec: str = BUNDLED,
+    output: str | Path = "runs/evaluation",
+    cache: str | Path = "runs/cache",
+    clips: int | None = None,
+    title: str = "",
+    audio_column: str = "audio",
+    id_column: str | None = None,
+    text_column: str = "text",
+    metrics: list[str] = DEFAULT_METRICS,
+    peers: bool = True,
+    decoded: dict[str, str] | None = None,
+    transformers: dict[str, str] | None = None,
+    program: dict[str, str] | None = None,
+    asr: str | None = None,
+    listen: int = 3,
+    restart: bool = False,
+) -> dict[str, Any]:
+    """Measure a codec on recordings, next to others.
+
+    Writes evaluation.json (every clip and the summary, with command, commit and versions), evaluation.md (tables) and
+    evaluation.png, and in the folder details, which git ignores: index.html with players, the audio, and rows.jsonl,
+    from which an interrupted evaluation goes on, also with more metrics or codecs. Rows are known by codec and samples
+    but not by the code of the metrics.
+
+    Args:
+        data: Parquet, tar or audio files, folders, globs, lists or URLs (see docs/inputs.md).
+        codec: Folder of a codec, its name on the Hub, or bundled.
+        output: Folder for the results.
+        cache: Folder for decoded audio.
+        clips: Largest number of recordings, evenly spread; all if left out.
+        title: What the data is, for the page of results.
+        audio_column: Column of the audio in Parquet files.
+        id_column: Column of the names of the clips in Parquet files; id, else file and row, if left out.
+        text_column: Column of the text in Parquet files and metadata.
+        metrics: Names among pesq_wb, pesq_nb, stoi, log_mel, si_sdr, f0, dnsmos, distillmos and speaker, or all.
+        peers: Measure Opus and Codec2 too, if their programs are installed.
+        decoded: Folder with the output of another codec, one <name of the clip>.wav for each clip.
+        transformers: Folder with weights of EnCodec, DAC or Mimi, such as models/mimi,num_quantizers=8.
+        program: Rate and command of another program (see evaluation/programs.py).
+        asr: Folder of a speech recognizer (see evaluation/asr.py); adds the word error rate.
+        listen: Number of clips on the page with players.
+        restart: Forget the rows of earlier runs.
+
+    Returns:
+        What evaluation.json holds.
+
+    Raises:
+        ValueError: If there are no such recordings, a metric is unknown or not installed, or codecs have the same name.
+    """
+    output, data = Path(output), [data] if isinstance(data, str) else data
+    metrics = list(METRICS) if "all" in metrics else metrics
+    check_metrics(metrics, METRICS)
+    for name, folder in (decoded or {}).items():
+        if not folder or not Path(folder).is_dir():
+            raise ValueError(f"decoded takes NAME=FOLDER, and {folder!r} of {name!r} is not a folder")
+    source = codec_source(codec)
+    ours = OurCodec(source)
+    rate = ours.model.config.sampling_rate
+    found = load_clips(data, cache, rate, clips, audio_column, id_column, text_column, str(output))
+    codecs: list[Any] = [ours, *(installed_peers() if peers else [])]
+    codecs += [DecodedFolder(name, folder, [clip.id for clip in found]) for name, folder in (decoded or {}).items()]
+    codecs += [TransformersCodec(name, spec) for name, spec in (transformers or {}).items()]
+    codecs += [Program(name, spec) for name, spec in (program or {}).items()]
+    if len({codec.name for codec in codecs}) < len(codecs):
+        raise ValueError(f"codecs must have different names, got {[codec.name for codec in codecs]}")
+    if asr or any(not needs_reference(name) for name in metrics):
+        codecs.append(Original())
+    details = prepare_output(output, restart)
+    measured = _measure(codecs, found, details, build_metrics(metrics, found[0].sampling_rate, asr), listen)
+    own = describe_ours(ours, measured[ours.name], measure_memory(source, seconds=10.0))
+    described = {codec.name: describe_codec(measured[codec.name], codec.bitrate) for codec in codecs}
+    described[ours.name]["entropy_bps"] = own["usage"]["entropy_bits"] * ours.model.config.frame_rate
+    result = {
+        "run": describe_run(),
+        "alignment": ALIGNMENT,
+        "data": {
+            "title": title,
+            "sources": data,
+            "clips": len(found),
+            "seconds": sum(len(clip.audio) / clip.sampling_rate for clip in found),
+        },
+        "ours": own,
+        "codecs": described,
+        "summary": {name: summarize(rows) for name, rows in measured.items()},
+        "clips": {name: [{"clip": row["clip"], **flat_scores(row)} for row in rows] for name, rows in measured.items()},
+    }
+    write_results(output, result, measured)
+    return result
+
+
+def check_metrics(names: list[str], known: Iterable[str]) -> None:
+    """Refuse metrics that are unknown or cannot be computed here.
+
+    Raises:
+        ValueError: If there is one; names what to install.
+    """
+    if unknown := sorted(set(names) - set(known)):
+        raise ValueError(f"metrics must be of {', '.join(known)}, got {', '.join(unknown)}")
+    for name in names:
+        if METRICS[name].missing():
+            modules, install = ", ".join(METRICS[name].missing()), METRICS[name].install
+            raise ValueError(f"the metric {name} needs {modules}, which is not installed: pip install {install}")
+
+
+def write_clips(clips: list[Clip], folder: Path) -> None:
+    """Write clips as <name of the clip>.wav, for other codecs to decode."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for clip in clips:
+        soundfile.write(folder / f"{clip.id}.wav", clip.audio, clip.sampling_rate)
+
+
+def _measure(
+    codecs: list[Any], clips: list[Clip], details: Path, metrics: dict[str, Any], listen: int
+) -> dict[str, list[Row]]:
+    """Rows of every clip by name of the codec; those that rows.jsonl holds are not measured again."""
+    rows = Rows(details / "rows.jsonl")
+    heard = {i * len(clips) // listen for i in range(listen)}
+    measured: dict[str, list[Row]] = {codec.name: [] for codec in codecs}
+    with tqdm(total=len(clips) * len(codecs), desc="clips x codecs", disable=None) as bar:
+        for index, clip in enumerate(clips):
+            for codec in codecs:
+                row = measure_clip(codec, clip, metrics, rows, details / "audio" if index in heard else None)
+                chosen = {name: row["scores"][name] for name in metrics if name in row["scores"]}
+                measured[codec.name].append(row | {"scores": chosen, "listen": index in heard})
+                bar.update()
+    return measured
+
+
+def prepare_output(folder: Path, restart: bool) -> Path:
+    """Make the folder of the results, and in it the one that git ignores, which is returned."""
+    (folder / "details" / "audio").mkdir(parents=True, exist_ok=True)
+    (folder / "details" / ".gitignore").write_text("*\n")
+    if restart:
+        (folder / "details" / "rows.jsonl").unlink(missing_ok=True)
+    return folder / "details"
+
+
+def write_results(folder: Path, result: dict[str, Any], measured: dict[str, list[Row]]) -> None:
+    """All files of the results."""
+    (folder / "evaluation.json").write_text(json.dumps(without_nan(result), indent=1) + "\n")
+    write_table(folder / "evaluation.md", result)
+    plot_scores(folder / "evaluation.png", result["summary"])
+    listen = [list(rows) for rows in zip(*measured.values(), strict=True) if rows[0]["listen"]]
+    details = folder / "details"
+    write_page(details / "index.html", result, folder / "evaluation.png", details / "audio", listen)
