@@ -17,7 +17,7 @@ from fsspec.registry import _registry
 from recordings import file_bytes
 
 from q2d2_tokenizer.audio.errors import AudioError, EmptyAudioError, NotFiniteAudioError, UnreadableAudioError
-from q2d2_tokenizer.commands import evaluate_codec
+from q2d2_tokenizer.commands.main import main
 from q2d2_tokenizer.corpus.cells import announced_seconds, read_cell
 from q2d2_tokenizer.corpus.inputs import list_entries
 from q2d2_tokenizer.corpus.sources import Corpus
@@ -255,8 +255,9 @@ def test_the_codec_is_trained_on_every_input(make, streaming, folder, tiny_confi
 @pytest.mark.parametrize("make", [make_tar, make_list, make_metadata, make_speech])
 def test_the_codec_is_evaluated_on_every_input(make, folder, tiny_model, tmp_path):
     tiny_model.save_pretrained(tmp_path / "codec")
-    arguments = ["--checkpoint", str(tmp_path / "codec"), "--data", *make(folder), "--audio_column", column_of(make)]
-    evaluate_codec.main([*arguments, "--cache", str(tmp_path / "cache"), "--write-clips", str(tmp_path / "clips")])
+    arguments = ["--codec", str(tmp_path / "codec"), "--data", *make(folder), "--audio_column", column_of(make)]
+    places = ["--cache", str(tmp_path / "cache"), "--write_clips", str(tmp_path / "clips")]
+    assert main(["evaluate", *arguments, *places]) == 0
     assert len(list((tmp_path / "clips").iterdir())) == 3
 
 
