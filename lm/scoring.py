@@ -25,24 +25,17 @@ class Neighbours(nn.Module):
 
     def __init__(self, neighbours: list[list[list[int]]]):
         super().__init__()
-        width = 1 + max(len(points) for group in neighbours for points in group)
+        width = max(len(points) for group in neighbours for points in group)
         table = torch.full((len(neighbours), max(map(len, neighbours)), width), -1)
         for group, points in enumerate(neighbours):
             for index, others in enumerate(points):
-                table[group, index, : 1 + len(others)] = torch.tensor([index, *others])
-        # The point itself, its neighbours, then -1. Not saved: it belongs to the data, not to the model.
-        self.register_buffer("table", table, persistent=False)  # (P, G, 1 + M)
+                table[group, index, : len(others)] = torch.tensor(others)
+        # Neighbours, then -1. Not saved: it belongs to the data, not to the model.
+        self.register_buffer("table", table, persistent=False)  # (P, G, M)
 
     def are_near(self, group: int, indices: Tensor, others: Tensor) -> Tensor:
         """Whether points (n,) of a group are neighbours of others (n,)."""
-        return (self.table[group, indices, 1:] == others.unsqueeze(-1)).any(-1)
-
-    def soften(self, group: int, indices: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """A point (n,) and its neighbours (n, 1 + M), and their shares (n, 1 + M) of a soft target."""
-        points = self.table[group, indices]
-        is_neighbour = points[:, 1:] >= 0
-        shares = is_neighbour * (share / is_neighbour.sum(-1, keepdim=True).clamp_min(1))
-        return points.clamp_min(0), torch.cat([1 - shares.sum(-1, keepdim=True), shares], -1)
+        return (self.table[group, indices] == others.unsqueeze(-1)).any(-1)
 
 
 @dataclass(frozen=True)
@@ -122,12 +115,7 @@ class Scorer(nn.Module):
     Args:
         model: The language model.
         layout: Its vocabulary.
-        neighbours: See `Neighbours`; for smoothing and for near misses.
-        smoothing: While training, the share of the target that goes from each point of a code to its neighbours, in
-            every group independently.
-
-    Raises:
-        ValueError: If smoothing is wanted and the neighbours are not known.
+        neighbours: See `Neighbours`; for near misses.
     """
 
     def __init__(
@@ -135,20 +123,16 @@ class Scorer(nn.Module):
         model: LlamaForCausalLM | PairLlamaForCausalLM,
         layout: Layout,
         neighbours: list[list[list[int]]] | None = None,
-        smoothing: float = 0.0,
     ):
         super().__init__()
-        if smoothing and neighbours is None:
-            raise ValueError("smoothing needs the neighbours of points, which these token shards lack; tokenize again")
         self.model = model
         self.layout = layout
         self.audio_offset = layout.audio_offset
         self.points_per_group = layout.points_per_group or (layout.codebook_size,)
         self.neighbours = Neighbours(neighbours) if neighbours else None
-        self.smoothing = smoothing
 
     def forward(self, input_ids: Tensor, targets: Tensor, position_ids: Tensor | None = None) -> Tensor:
-        """Nats (n,) of the targets in reading order; in training those of the smoothed targets.
+        """Nats (n,) of the targets in reading order.
 
         Args:
             input_ids: (B, S) int64, padded at the end. Attention looks back only, so no token sees the padding and
@@ -157,7 +141,7 @@ class Scorer(nn.Module):
             position_ids: (B, S) int64; those of the layout if left out.
         """
         hidden, targets = self._states(input_ids, targets, position_ids)
-        return self._nats(hidden, targets, self.smoothing if self.training else 0.0)
+        return self._nats(hidden, targets)
 
     @torch.no_grad()
     def score(self, input_ids: Tensor, targets: Tensor, position_ids: Tensor | None = None) -> Score:
@@ -172,7 +156,7 @@ class Scorer(nn.Module):
             pairs = enumerate(zip(indices, guess, strict=True))
             near = torch.stack([self.neighbours.are_near(group, *pair) for group, pair in pairs], -1)
         is_near = (wrong.sum(-1) == 1) & (near & wrong).any(-1)
-        return Score(self._nats(hidden, targets, 0.0), group_nats, ~wrong.any(-1), is_near)
+        return Score(self._nats(hidden, targets), group_nats, ~wrong.any(-1), is_near)
 
     def _states(self, input_ids: Tensor, targets: Tensor, position_ids: Tensor | None) -> tuple[Tensor, Tensor]:
         scored = targets != IGNORED
@@ -192,7 +176,7 @@ class Scorer(nn.Module):
         """States (B, S, D)."""
         raise NotImplementedError
 
-    def _nats(self, hidden: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    def _nats(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Nats (n,) of targets (n,) after states (n, D)."""
         raise NotImplementedError
 
@@ -213,25 +197,9 @@ class FlatScorer(Scorer):
         places = self._places(input_ids, position_ids)
         return self.model.model(input_ids=input_ids, use_cache=False, **places).last_hidden_state
 
-    def _nats(self, hidden: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    def _nats(self, hidden: Tensor, targets: Tensor) -> Tensor:
         logits = self.model.lm_head(hidden).float()  # (n, V)
-        if not smoothing:
-            return nn.functional.cross_entropy(logits, targets, reduction="none")
-        ids, shares = self._soften(targets, smoothing)
-        return logits.logsumexp(-1) - (shares * logits.gather(1, ids)).sum(-1)
-
-    def _soften(self, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-        """Ids (n, K) and their shares (n, K) of the soft targets: every choice of a point or a neighbour per group."""
-        assert self.neighbours is not None  # or there is no smoothing
-        ids, shares = torch.zeros_like(targets).unsqueeze(1), torch.ones_like(targets, dtype=torch.float32).unsqueeze(1)
-        for group, index in enumerate(self._indices(targets)):
-            points, of_points = self.neighbours.soften(group, index, smoothing)
-            place = math.prod(self.points_per_group[:group])
-            ids = (ids.unsqueeze(-1) + place * points.unsqueeze(1)).flatten(1)
-            shares = (shares.unsqueeze(-1) * of_points.unsqueeze(1)).flatten(1)
-        is_code = (targets >= self.audio_offset).unsqueeze(1)
-        ids = torch.where(is_code, ids + self.audio_offset, targets.unsqueeze(1))
-        return ids, torch.where(is_code, shares, 1 / ids.shape[1])  # <eos> is not softened
+        return nn.functional.cross_entropy(logits, targets, reduction="none")
 
     def _groups(self, hidden: Tensor, indices: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         log_probs = self.model.lm_head(hidden).float().log_softmax(-1)  # (n, V)
@@ -257,19 +225,14 @@ class PairScorer(Scorer):
     def _body(self, input_ids: Tensor, position_ids: Tensor | None) -> Tensor:
         return self.model(input_ids, use_cache=False, **self._places(input_ids, position_ids)).last_hidden_state
 
-    def _nats(self, hidden: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    def _nats(self, hidden: Tensor, targets: Tensor) -> Tensor:
         indices = self._indices(targets)
         nats = torch.zeros_like(hidden[:, 0], dtype=torch.float32)
         for group, index in enumerate(indices):
             log_probs = self._log_probs(hidden, indices[:group])
             if not group:
                 end, log_probs = log_probs[:, 0], log_probs[:, 1:]
-            if smoothing:
-                assert self.neighbours is not None
-                points, shares = self.neighbours.soften(group, index, smoothing)
-                nats = nats - (shares * log_probs.gather(1, points)).sum(-1)
-            else:
-                nats = nats - log_probs.gather(1, index.unsqueeze(1))[:, 0]
+            nats = nats - log_probs.gather(1, index.unsqueeze(1))[:, 0]
         return torch.where(targets >= self.audio_offset, nats, -end)
 
     def _groups(self, hidden: Tensor, indices: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -293,8 +256,7 @@ def make_scorer(
     model: LlamaForCausalLM | PairLlamaForCausalLM,
     layout: Layout,
     neighbours: list[list[list[int]]] | None = None,
-    smoothing: float = 0.0,
 ) -> Scorer:
     """The scorer for a language model; see `Scorer`."""
     kind = PairScorer if isinstance(model, PairLlamaForCausalLM) else FlatScorer
-    return kind(model, layout, neighbours, smoothing)
+    return kind(model, layout, neighbours)

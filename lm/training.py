@@ -53,9 +53,6 @@ class TrainConfig:
     weight_decay: float = field(default=0.1, metadata={"help": "Of matrices; other weights have none"})
     warmup_steps: int = field(default=200, metadata={"help": "Steps of linear warm-up"})
     decay_steps: int = field(default=4_000, metadata={"help": "Steps of linear decay to zero at the end"})
-    neighbour_smoothing: float = field(
-        default=0.0, metadata={"help": "Share of a target that goes to the neighbours of its point, in every group"}
-    )
     gradient_clip: float = field(default=1.0, metadata={"help": "Largest gradient norm"})
     mixed_precision: str = field(default="no", metadata={"help": "no or bf16; losses are float32 in any case"})
     seed: int = field(default=0, metadata={"help": "Of weights and batches"})
@@ -75,8 +72,6 @@ class TrainConfig:
             raise ValueError("reading_layers would reset heads of the weights; leave one of the two out")
         if not 0 <= self.speech_only_share <= 1:
             raise ValueError(f"speech_only_share must be within 0 and 1, got {self.speech_only_share}")
-        if not 0 <= self.neighbour_smoothing < 1:
-            raise ValueError(f"neighbour_smoothing must be at least 0 and below 1, got {self.neighbour_smoothing}")
 
     def rate_factor(self, step: int) -> float:
         """Share of the peak learning rate at a step: linear warm-up, constant, linear decay to zero."""
@@ -191,7 +186,7 @@ class LanguageModelTrainer:
             self.validation.place_text(alignment)
         self.progress = Progress()
         neighbours = shard_neighbours(first_shard)
-        self.scorer = make_scorer(self.language_model.model, layout, neighbours, config.neighbour_smoothing)
+        self.scorer = make_scorer(self.language_model.model, layout, neighbours)
         optimizer = torch.optim.AdamW(
             _parameter_groups(self.scorer, config.weight_decay), config.learning_rate, tuple(config.betas), fused=True
         )

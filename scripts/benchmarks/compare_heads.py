@@ -1,9 +1,9 @@
-"""A softmax over all codes against pair tokens, each with and without targets smoothed over neighbours.
+"""A softmax over all codes against pair tokens.
 
     python scripts/benchmarks/compare_heads.py --data runs/tokens \\
         --validation_data runs/validation_tokens --output docs/results
 
-All train with the same data, body, steps, batches and rate, each in a fresh process. Another run of pair tokens, on
+Both train with the same data, body, steps, batches and rate, each in a fresh process. Another run of pair tokens, on
 uniformly random codes of a codebook too large for the softmax, shows time and memory alone. Writes heads.json, .md,
 .png and heads_cost.png. Needs `matplotlib` and Linux.
 """
@@ -32,7 +32,7 @@ from lm.training import LanguageModelTrainer, TrainConfig
 from q2d2_tokenizer.evaluation.memory import measure_peak
 
 BIG = "pairs, big codebook"
-CONTESTANTS = ["flat", "pairs", "flat, smoothed", "pairs, smoothed", BIG]
+CONTESTANTS = ["flat", "pairs", BIG]
 
 
 def write_random_shard(path: Path, like: list[str], groups: list[int], seed: int) -> None:
@@ -69,7 +69,6 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
             learning_rate=3e-3,
             warmup_steps=max(1, steps // 20),
             decay_steps=max(1, steps // 3),
-            neighbour_smoothing=args.smoothing if "smoothed" in args.worker else 0.0,
             seed=args.seed,
         )
         trainer = LanguageModelTrainer(config, model_settings(args, args.worker.split(",")[0]))
@@ -114,7 +113,7 @@ def plot_curves(path: Path, runs: dict[str, dict[str, Any]]) -> None:
     for name, run in runs.items():
         if run["validations"]:
             steps, bits = zip(*((v["step"], v["validation_bits_per_second"]) for v in run["validations"]), strict=True)
-            axis.plot(steps, bits, "--" if "smoothed" in name else "-", marker="o", label=name)
+            axis.plot(steps, bits, marker="o", label=name)
     axis.set(xlabel="step", ylabel="held-out bits per second of audio")
     axis.legend()
     figure.savefig(path, dpi=120, bbox_inches="tight")
@@ -128,7 +127,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--validation_data", nargs="+", required=True, help="likewise; held out")
     parser.add_argument("--output", type=Path, default=Path("docs/results"), help="folder of the results")
     parser.add_argument("--big_groups", type=int, nargs="+", default=[145, 85, 85], help="points of each group")
-    parser.add_argument("--smoothing", type=float, default=0.1, help="share that goes to neighbours, in every group")
     size = {"hidden_size": 128, "num_layers": 3, "context": 512, "tokens_per_batch": 768, "steps": 300}
     for name, value in (size | {"threads": 1, "seed": 0}).items():
         parser.add_argument(f"--{name}", type=int, default=value, help="default: %(default)s")

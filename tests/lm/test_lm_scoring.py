@@ -1,7 +1,4 @@
-"""Soft targets, bits by group and near misses, against sums over the whole codebook."""
-
-import itertools
-import math
+"""Bits by group and near misses, against sums over the whole codebook."""
 
 import pyarrow
 import pyarrow.parquet
@@ -12,7 +9,7 @@ from test_lm_training import both_heads, make_trainer, sequences, settings, shar
 
 from lm.batches import collate
 from lm.data import shard_layout, shard_neighbours
-from lm.layout import EOS, Layout, codes_to_indices, indices_to_codes
+from lm.layout import EOS, Layout, indices_to_codes
 from lm.model import IGNORED
 from lm.scoring import Scorer
 from q2d2_tokenizer.corpus.shards import codec_metadata
@@ -50,54 +47,6 @@ def test_bits_by_group_are_a_chain_of_conditional_probabilities(head, batch):
     assert torch.allclose(score.group_nats[:, 0], -first, atol=1e-4)
 
 
-def soft_target(code: int, share: float) -> torch.Tensor:
-    """Soft target (CODES,) of a code: in every group the share goes to the neighbours."""
-    target = torch.zeros(CODES)
-    own = [int(index) for index in codes_to_indices(torch.tensor(code), GROUPS)]
-    for indices in itertools.product(*map(range, GROUPS)):
-        weight = 1.0
-        for group, (index, true) in enumerate(zip(indices, own, strict=True)):
-            near = NEIGHBOURS[group][true]
-            weight *= 1 - share if index == true else share / len(near) if index in near else 0.0
-        target[indices_to_codes(indices, GROUPS)] += weight
-    return target
-
-
-def test_a_soft_target_of_the_flat_head_is_the_product_over_the_groups(batch):
-    scorer = tiny_scorer("flat")
-    scorer.smoothing = 0.2
-    tables = log_probs_of_all_codes(scorer, *batch)
-    flat = batch[1][batch[1] != IGNORED]
-    exact = scorer(*batch)
-    softened = scorer.train()(*batch)
-    assert torch.allclose(softened[flat == EOS], exact[flat == EOS], atol=1e-5)
-    for number in (flat != EOS).nonzero().flatten().tolist():
-        target = soft_target(int(flat[number]) - OFFSET, 0.2)
-        assert target.sum().item() == pytest.approx(1, abs=1e-6)
-        assert softened[number].item() == pytest.approx(-(target * tables[number]).sum().item(), abs=1e-4)
-
-
-def test_a_soft_target_of_pair_tokens_is_one_for_each_factor(batch):
-    scorer = tiny_scorer("pairs")
-    scorer.smoothing = 0.2
-    tables = log_probs_of_all_codes(scorer, *batch).view(-1, *GROUPS[::-1])  # (n, 10, 5)
-    flat = batch[1][batch[1] != IGNORED]
-    exact = scorer(*batch)
-    softened = scorer.train()(*batch)
-    assert torch.allclose(softened[flat == EOS], exact[flat == EOS])
-    for number in (flat != EOS).nonzero().flatten().tolist():
-        code = int(flat[number]) - OFFSET
-        first, second = code % GROUPS[0], code // GROUPS[0]
-        of_first, of_second = (
-            tables[number].logsumexp(0),
-            tables[number][:, first] - tables[number][:, first].logsumexp(0),
-        )
-        expected = 0.0
-        for logs, own, near in ((of_first, first, NEIGHBOURS[0][first]), (of_second, second, NEIGHBOURS[1][second])):
-            expected -= 0.8 * logs[own] + 0.2 * logs[near].mean()
-        assert softened[number].item() == pytest.approx(expected.item(), abs=1e-4)
-
-
 def test_near_misses_are_one_cell_off_in_one_group():
     class Guesses(Scorer):
         """A scorer whose guesses are given."""
@@ -105,7 +54,7 @@ def test_near_misses_are_one_cell_off_in_one_group():
         def _body(self, input_ids, position_ids):
             return torch.zeros(*input_ids.shape, 1)
 
-        def _nats(self, hidden, targets, smoothing):
+        def _nats(self, hidden, targets):
             return torch.zeros(len(targets))
 
         def _groups(self, hidden, indices):
@@ -150,17 +99,10 @@ def test_shards_of_a_codec_tell_which_points_are_near(tiny_model, tmp_path):
     assert {points[index] for index in neighbours[1][origin]} == {(0.5, 0.5), (0.5, -0.5), (-0.5, 0.5), (-0.5, -0.5)}
 
 
-def test_smoothing_is_for_training_alone_and_needs_neighbours(settings, tmp_path):  # noqa: F811
-    rough, smooth = (
-        make_trainer(settings, tmp_path / str(share), "pairs", neighbour_smoothing=share) for share in (0.0, 0.3)
-    )
-    assert rough.validate() == smooth.validate()
-    assert float(rough.train_step()["loss_nats"]) != float(smooth.train_step()["loss_nats"])
-    assert math.isfinite(float(smooth.train_step()["loss_nats"]))
+def test_near_misses_need_neighbours(settings, tmp_path):  # noqa: F811
+    assert "validation_near_miss_share" in make_trainer(settings, tmp_path / "new", "pairs").validate()
     path = settings["data"][0]
     pyarrow.parquet.write_table(without_neighbours(pyarrow.parquet.read_table(path)), path)
-    with pytest.raises(ValueError, match="smoothing needs the neighbours.*tokenize again"):
-        make_trainer(settings, tmp_path / "old", neighbour_smoothing=0.1)
     values = make_trainer(settings, tmp_path / "old").validate()
     assert "validation_right_share" in values and "validation_near_miss_share" not in values
 

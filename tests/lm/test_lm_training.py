@@ -327,7 +327,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(settings, tmp_path):
         {"speech_only_share": 2.0},
         {"warmup_steps": 0},
         {"save_every": 0},
-        {"neighbour_smoothing": 1.0},
     ],
 )
 def test_wrong_settings_are_refused(wrong):
