@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ..training.losses import MelLoss
+from ..training.statistics import entropy_bits, entropy_of_counts, usage  # noqa: F401  (summaries too)
 
 METRIC_RATE = 16000
 _NARROW_RATE = 8000
@@ -279,12 +280,6 @@ def ratio_and_interval(numerators: list[float], denominators: list[float]) -> di
     return {"n": len(pairs), "mean": ratio, "interval": 1.96 * spread / math.sqrt(len(pairs))}
 
 
-def entropy_of_counts(counts: np.ndarray) -> float:
-    """Entropy in bits of the distribution with these counts, of any shape."""
-    share = counts[counts > 0] / counts.sum()
-    return float(-(share * np.log2(share)).sum())
-
-
 def share_and_interval(events: list[bool]) -> dict[str, float]:
     """Number of events, the share of those that happened, and the ends of its 95 % interval (Wilson).
 
@@ -295,18 +290,3 @@ def share_and_interval(events: list[bool]) -> dict[str, float]:
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return {"n": n, "share": share, "low": max(0.0, middle - half), "high": min(1.0, middle + half)}
-
-
-def entropy_bits(codes: np.ndarray) -> float:
-    """Entropy in bits of the distribution of integers (N,)."""
-    return entropy_of_counts(np.unique(codes, return_counts=True)[1])
-
-
-def usage(codes: np.ndarray, codebook_size: int) -> dict[str, float]:
-    """How many of the possible codes (N,) occur, their entropy in bits and the perplexity, two to that power.
-
-    The entropy is that of the counts, an estimate that is too low while codes are not many times the codebook.
-    """
-    entropy = entropy_bits(codes)
-    used = len(np.unique(codes))
-    return {"size": codebook_size, "used": used, "entropy_bits": entropy, "perplexity": 2**entropy}
