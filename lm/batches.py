@@ -85,10 +85,10 @@ class Batch:
     num_codes: int
     position_ids: Tensor | None = None
 
-    def inputs(self, device: torch.device | str = "cpu") -> tuple[Tensor | None, ...]:
+    def inputs(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor, Tensor | None]:
         """What a `Scorer` takes: ids, targets and positions, on a device."""
-        parts = (self.input_ids, self.targets, self.position_ids)
-        return tuple(None if part is None else part.to(device) for part in parts)
+        position_ids = None if self.position_ids is None else self.position_ids.to(device)
+        return self.input_ids.to(device), self.targets.to(device), position_ids
 
 
 def collate(sequences: list[np.ndarray]) -> tuple[Tensor, Tensor]:

@@ -45,6 +45,7 @@ class BandDiscriminator(Discriminator):
     """
 
     sizes = (512, 1024, 2048)
+    window: Tensor
 
     def __init__(self, n_fft: int, bands: int = 8, dim: int = 64, depth: int = 3):
         super().__init__()
@@ -124,6 +125,7 @@ class ResolutionDiscriminator(Discriminator):
     """
 
     sizes = (512, 1024, 2048)
+    window: Tensor
 
     def __init__(self, n_fft: int, channels: int = 32):
         super().__init__()
@@ -158,6 +160,7 @@ class MultiBandDiscriminator(Discriminator):
     """
 
     sizes = (512, 1024, 2048)
+    window: Tensor
 
     def __init__(self, n_fft: int, channels: int = 32, edges: tuple[float, ...] = (0.1, 0.25, 0.5, 0.75)):
         super().__init__()
@@ -182,6 +185,7 @@ class MultiBandDiscriminator(Discriminator):
         x = _complex_spectrum(audio, self.n_fft, self.window).permute(0, 3, 1, 2)  # (B, 2, T, n_fft // 2 + 1)
         features, last = [], []
         for band, layers in zip(x.split(self.widths, dim=-1), self.bands, strict=True):
+            assert isinstance(layers, nn.ModuleList)
             for layer in layers:
                 band = F.leaky_relu(layer(band), 0.1)
                 features.append(band)
@@ -222,7 +226,11 @@ class Discriminators(nn.Module):
 
     def prepare(self, audio: Tensor) -> list[Any]:
         """What the discriminators see of audio (B, 1, N), for `forward`; it is the same until the audio changes."""
-        return [part.prepare(audio) for part in self.parts]
+        seen = []
+        for part in self.parts:
+            assert isinstance(part, Discriminator)
+            seen.append(part.prepare(audio))
+        return seen
 
     def forward(self, prepared: list[Any]) -> list[list[Tensor]]:
         """Features and score of every head of every discriminator."""

@@ -99,6 +99,9 @@ class EnvelopeLoss(nn.Module):
         window_seconds: Length of the pieces.
     """
 
+    window: Tensor
+    filters: Tensor
+
     def __init__(self, sampling_rate: int, num_bands: int = 17, window_seconds: float = 0.384):
         super().__init__()
         self.n_fft = 2 * round(0.016 * sampling_rate)

@@ -51,6 +51,13 @@ class LoudnessLoss(nn.Module):
     SPEECH_POWER = 1e7  # stands for 79 dB SPL
     LEAST_POWER = 1e-3  # pauses of a recording are not raised to the level of speech
 
+    window: Tensor
+    filters: Tensor
+    level_bins: Tensor
+    threshold: Tensor
+    width: Tensor
+    exponent: Tensor
+
     def __init__(self, sampling_rate: int):
         super().__init__()
         if sampling_rate < 16_000:

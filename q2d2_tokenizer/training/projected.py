@@ -17,6 +17,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -73,6 +74,7 @@ class DistillMosFeatures(nn.Module):
     """
 
     channels = (64, 128, 256, 256, 256)
+    window: Tensor
 
     def __init__(self):
         super().__init__()
@@ -102,6 +104,8 @@ class WhisperFeatures(nn.Module):
     """
 
     channels = (384,) * 5
+    window: Tensor
+    filters: Tensor
 
     def __init__(self):
         from transformers import WhisperConfig
@@ -161,7 +165,7 @@ def _encoder_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-NETWORKS: dict[str, Callable[[], nn.Module]] = {"distillmos": DistillMosFeatures, "whisper": WhisperFeatures}
+NETWORKS: dict[str, Callable[[], Any]] = {"distillmos": DistillMosFeatures, "whisper": WhisperFeatures}
 
 
 def freeze(network: nn.Module) -> nn.Module:
@@ -193,8 +197,9 @@ class ProjectedDiscriminator(Discriminator):
         if network not in NETWORKS:
             raise ValueError(f"a frozen network must be one of {sorted(NETWORKS)}, got {network!r}")
         self.sampling_rate = sampling_rate
-        self.network = freeze(NETWORKS[network]())
-        self.heads = nn.ModuleList(_Head(channels, dim) for channels in self.network.channels)
+        frozen = NETWORKS[network]()
+        self.network = freeze(frozen)
+        self.heads = nn.ModuleList(_Head(channels, dim) for channels in frozen.channels)
 
     def prepare(self, audio: Tensor) -> list[Tensor]:
         """Features of the frozen network for audio (B, 1, N)."""

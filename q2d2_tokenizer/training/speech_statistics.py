@@ -45,8 +45,8 @@ def measure_speech(recordings: list[np.ndarray], sampling_rate: int) -> SpeechSt
         audio = audio[: 6 * sampling_rate].astype(np.float64)
         if len(audio) >= sampling_rate // 2 and np.abs(audio).max() > 1e-4:
             energy, bandwidth = _spectrum(audio, sampling_rate)
-            rows.append((_pitch(audio, sampling_rate), _syllables(audio, sampling_rate), energy))
-            rows[-1] += (_third_formant(audio, sampling_rate), bandwidth)
+            voice = _pitch(audio, sampling_rate), _syllables(audio, sampling_rate)
+            rows.append((*voice, energy, _third_formant(audio, sampling_rate), bandwidth))
     columns = np.array(rows, dtype=float).reshape(-1, 5).T
     medians = [
         float(np.median(column[~np.isnan(column)])) if (~np.isnan(column)).any() else math.nan for column in columns
