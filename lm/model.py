@@ -1,6 +1,6 @@
 """The language model: a Llama of transformers, built from scratch, in its own weights layout; or one of pair tokens."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,24 @@ _CLASSES = {"llama": LlamaForCausalLM, "pair_llama": PairLlamaForCausalLM}
 class ModelSettings:
     """Size of a language model; everything else is Llama's default."""
 
-    hidden_size: int = field(default=384, metadata={"help": "Width"})
-    num_layers: int = field(default=8, metadata={"help": "Blocks"})
-    num_heads: int = field(default=6, metadata={"help": "Attention heads"})
-    intermediate_size: int = field(default=1024, metadata={"help": "Width inside the MLPs"})
-    context: int = field(default=1536, metadata={"help": "Longest sequence, in tokens"})
-    attention_dropout: float = field(default=0.0, metadata={"help": "Share of attention weights dropped in training"})
-    audio_head: str = field(default="flat", metadata={"help": "flat: a softmax over all codes; pairs: over points"})
-    text_positions: str = field(
-        default="order", metadata={"help": "order: one after the other; durations: where their sound is expected"}
-    )
-    tie_embeddings: bool = field(default=True, metadata={"help": "Whether input and output share one table"})
+    hidden_size: int = 384
+    """Width of the model."""
+    num_layers: int = 8
+    """Number of transformer blocks."""
+    num_heads: int = 6
+    """Attention heads per block."""
+    intermediate_size: int = 1024
+    """Width inside the MLPs."""
+    context: int = 1536
+    """Longest sequence, in tokens of text and audio."""
+    attention_dropout: float = 0.0
+    """Fraction of attention weights dropped in training."""
+    audio_head: str = "flat"
+    """Output layer for audio: flat, one softmax over all tokens; or pairs, one softmax per group of the codec."""
+    text_positions: str = "order"
+    """Positions of text: order, one after the other; or durations, where their sound is expected."""
+    tie_embeddings: bool = True
+    """Whether input and output share one table."""
 
     def __post_init__(self):
         if self.hidden_size % self.num_heads or (self.hidden_size // self.num_heads) % 2:

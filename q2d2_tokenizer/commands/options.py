@@ -84,8 +84,6 @@ class _Parser(ArgumentParser):
         if kind is bool:
             del options["type"]
             options["action"] = ActionYesNo(yes_prefix="", no_prefix="no_")
-        elif kind is str and options.get("default") == "{}":  # JSON, or a mapping in a file of settings
-            options["type"] = dict | str
         elif get_origin(kind) is list or get_args(kind) == (str, str):
             options.pop("action", None)
             options |= {
@@ -148,10 +146,7 @@ def parse(name: str, function: Callable[..., Any], argv: list[str], settings: Pa
     for name in parser.mappings:
         found[name] = dict(item.partition("=")[::2] for item in found[name] or [])
     for key, cls in classes.items():
-        values = {field.name: found.pop(field.name) for field in dataclasses.fields(cls) if field.init}
-        kinds = get_type_hints(cls)
-        in_json = {name: json.dumps(v) for name, v in values.items() if isinstance(v, dict) and kinds[name] is str}
-        found[key] = cls(**values | in_json)
+        found[key] = cls(**{field.name: found.pop(field.name) for field in dataclasses.fields(cls) if field.init})
     return found
 
 

@@ -1,23 +1,19 @@
-"""The trainer of the codec: one Accelerate loop, resumable, with every loss weight in one place."""
+"""The trainer of the codec: mel, perceptual and adversarial losses, every weight of them in one place."""
 
-import contextlib
 import json
-import math
 import os
-import shutil
-import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import soundfile
 import torch
-from accelerate import Accelerator
-from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm.auto import tqdm
 
 from ..audio.files import write_atomically
+from ..bundled import default_checkpoint
+from ..configuration_q2d2 import Q2D2Config
 from ..export import save_feature_extractor
 from ..feature_extraction_q2d2 import to_float32
 from ..modeling_q2d2 import Q2D2Model
@@ -25,129 +21,149 @@ from .augmentation import Augmentation
 from .data import AudioCache
 from .discriminators import Discriminators
 from .gan import Autoencoder, discriminator_step, generator_step, spectral_step
+from .loop import LoopConfig, ResumableTrainer
 from .losses import EnvelopeLoss, LevelLoss, MelLoss
 from .loudness import LoudnessLoss
 from .projected import ProjectedDiscriminator  # noqa: F401  (registers it)
-from .start import make_codec
 from .stream import AudioStream
 
 
-@dataclass
-class TrainConfig:
+@dataclass(kw_only=True)
+class TrainConfig(LoopConfig):
     """Everything a training run depends on, besides the codec's own config."""
 
-    data: list[str] = field(
-        metadata={"help": "Parquet, tar or audio files, folders, globs, lists, URLs; twice counts twice"}
-    )
-    output: str = field(metadata={"help": "Folder of the run: log, checkpoints, validation audio, weights"})
-    validation_data: list[str] = field(default_factory=list, metadata={"help": "Like data; of other speakers"})
-    hold_out: int = field(default=0, metadata={"help": "Recordings of data to validate on instead of validation_data"})
-    codec: str = field(
-        default="", metadata={"help": "Config file, checkpoint folder or 'bundled'; the default config if empty"}
-    )
-    levels: list[int] = field(
-        default_factory=list, metadata={"help": "Of the codec's channels instead of its own; its other weights stay"}
-    )
-    freeze: list[str] = field(
-        default_factory=list, metadata={"help": "Parts that stay as they are: encoder, quantizer, decoder"}
-    )
-    audio_column: str = field(default="audio", metadata={"help": "Column of Parquet files that holds the audio"})
-    streaming: bool = field(default=False, metadata={"help": "Decode data while training, without a cache on disk"})
-    cache: str = field(default="", metadata={"help": "Folder for decoded audio; inside the output if empty"})
-    steps: int = field(default=100_000, metadata={"help": "Optimizer steps in all"})
-    max_minutes: float = field(default=math.inf, metadata={"help": "Stop, resumable, after that many minutes"})
-    batch_size: int = field(default=16, metadata={"help": "Segments per step, over all processes"})
-    accumulation: int = field(default=1, metadata={"help": "Parts of a step, one after another to save memory"})
-    segment_frames: int = field(default=64, metadata={"help": "Length of a segment, in frames"})
-    gain_db: float = field(default=6.0, metadata={"help": "Largest random gain, up or down, in dB"})
-    speed: float = field(default=0.0, metadata={"help": "Largest random change of speed and pitch, as a share"})
-    tone_db: float = field(default=0.0, metadata={"help": "Largest gain of a random curve over frequency, in dB"})
-    formants: float = field(default=0.0, metadata={"help": "Largest random shift of formants alone, as a share"})
-    learning_rate: float = field(default=1e-3, metadata={"help": "Peak rate of the codec"})
-    discriminator_learning_rate: float = field(default=5e-4, metadata={"help": "Peak rate of the discriminators"})
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.99], metadata={"help": "AdamW betas of the codec"})
-    discriminator_betas: list[float] = field(
-        default_factory=lambda: [0.9, 0.99], metadata={"help": "AdamW betas of the discriminators"}
-    )
-    warmup_steps: int = field(default=300, metadata={"help": "Steps of linear warm-up"})
-    decay_steps: int = field(default=5_000, metadata={"help": "Steps of linear decay to zero at the end"})
-    gradient_clip: float = field(default=1.0, metadata={"help": "Largest gradient norm of the codec"})
-    ema_decay: float = field(default=0.999, metadata={"help": "Of the averaged weights that are released"})
-    mel_weight: float = field(default=15.0, metadata={"help": "Weight of the mel loss"})
-    loudness_weight: float = field(default=2.0, metadata={"help": "Weight of the loudness loss"})
-    envelope_weight: float = field(default=15.0, metadata={"help": "Weight of the envelope loss"})
-    level_weight: float = field(default=0.0, metadata={"help": "Weight of the level loss, in dB"})
-    adversarial_weight: float = field(default=1.0, metadata={"help": "Weight of the adversarial loss"})
-    feature_weight: float = field(default=2.0, metadata={"help": "Weight of the feature loss"})
-    adversarial_start: int = field(default=10_000, metadata={"help": "First step with discriminators"})
-    mel_n_ffts: list[int] = field(default_factory=lambda: [256, 512, 1024, 2048, 4096], metadata={"help": "Samples"})
-    mel_bands: list[int] = field(default_factory=lambda: [20, 40, 80, 160, 320], metadata={"help": "Of each n_fft"})
-    mel_floor: float = field(default=1e-3, metadata={"help": "Magnitudes below it count as this much"})
-    discriminators: list[str] = field(
-        default_factory=lambda: ["band", "period"],
-        metadata={"help": "Of q2d2_tokenizer.training.discriminators; the paper's are period resolution multiband"},
-    )
-    discriminator_kwargs: str = field(
-        default="{}", metadata={"help": 'Their arguments as JSON: {"period": {"sizes": [2, 3], "channels": [8, 16]}}'}
-    )
-    mixed_precision: str = field(default="no", metadata={"help": "no or bf16; the quantizer is float32 in any case"})
-    seed: int = field(default=0, metadata={"help": "Of weights and segments"})
-    log_every: int = field(default=50, metadata={"help": "Steps between lines of log.jsonl"})
-    validate_every: int = field(default=1_000, metadata={"help": "Steps between validations"})
-    validation_clips: int = field(default=40, metadata={"help": "Clips per validation"})
-    save_every: int = field(default=500, metadata={"help": "Steps between resumable checkpoints"})
-    keep_checkpoints: int = field(default=2, metadata={"help": "Resumable checkpoints kept"})
+    data: list[str]
+    """Parquet, tar or audio files, folders, globs, lists or URLs; list a source twice to weight it double."""
+    validation_data: list[str] = field(default_factory=list)
+    """Recordings to validate on, given like data; of other speakers."""
+    hold_out: int = 0
+    """Number of recordings to take from data and validate on, instead of validation_data."""
+    codec: str = ""
+    """Codec to begin from: config file (random weights), folder with weights, or 'bundled'; the default config with
+    random weights if empty."""
+    levels: list[int] = field(default_factory=list)
+    """Levels of the codec's channels, instead of its own; its other weights stay."""
+    freeze: list[str] = field(default_factory=list)
+    """Parts that are not trained: encoder, quantizer, decoder. Tokens stay the same if encoder and quantizer do."""
+    audio_column: str = "audio"
+    """Column of Parquet files that holds the audio."""
+    streaming: bool = False
+    """Decode data while training, without a cache on disk."""
+    cache: str = ""
+    """Folder for decoded audio, 173 MB an hour; cache/ in the output folder if empty."""
+    steps: int = 100_000
+    """Optimizer steps in all. 500 fine-tune the bundled codec; a new one needs about 10,000 without discriminators and
+    tens of thousands with them."""
+    batch_size: int = 16
+    """Segments per step, over all processes."""
+    segment_frames: int = 64
+    """Length of a segment, in frames of the codec (at 75 a second, 64 are 0.85 s)."""
+    gain_db: float = 6.0
+    """Largest random gain of a segment, up or down, in dB."""
+    speed: float = 0.0
+    """Largest random change of speed and pitch, as a fraction: 0.1 is up to 10 % faster or slower."""
+    tone_db: float = 0.0
+    """Largest gain of a random curve over frequency, in dB."""
+    formants: float = 0.0
+    """Largest random shift of the formants at the same pitch, as a fraction."""
+    discriminator_learning_rate: float = 5e-4
+    """Peak learning rate of the discriminators."""
+    discriminator_betas: list[float] = field(default_factory=lambda: [0.9, 0.99])
+    """AdamW betas of the discriminators."""
+    ema_decay: float = 0.999
+    """Decay per step of the averaged weights, which are the result."""
+    mel_weight: float = 15.0
+    """Weight of the mel loss."""
+    loudness_weight: float = 2.0
+    """Weight of the loudness loss, after PESQ."""
+    envelope_weight: float = 15.0
+    """Weight of the envelope loss, after STOI."""
+    level_weight: float = 0.0
+    """Weight of the level loss, which is in dB."""
+    adversarial_weight: float = 1.0
+    """Weight of the adversarial loss."""
+    feature_weight: float = 2.0
+    """Weight of the feature loss, the distance of the discriminators' hidden features."""
+    adversarial_start: int = 10_000
+    """First step with discriminators; one beyond the last trains without them."""
+    mel_n_ffts: list[int] = field(default_factory=lambda: [256, 512, 1024, 2048, 4096])
+    """Window lengths of the mel loss, in samples."""
+    mel_bands: list[int] = field(default_factory=lambda: [20, 40, 80, 160, 320])
+    """Number of mel bands for each window length."""
+    mel_floor: float = 1e-3
+    """Smallest magnitude the mel loss tells apart; lower ones count as this much."""
+    discriminators: list[str] = field(default_factory=lambda: ["band", "period"])
+    """Discriminators: band, period, resolution, multiband, projected. The paper has period, resolution, multiband."""
+    discriminator_kwargs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Arguments of discriminators, by name: {"period": {"sizes": [2, 3], "channels": [8, 16]}}."""
+    validation_clips: int = 40
+    """Recordings per validation, evenly spread."""
 
-    def __post_init__(self):
-        if min(self.save_every, self.log_every, self.validate_every, self.keep_checkpoints) < 1:
-            raise ValueError("log_every, validate_every, save_every and keep_checkpoints must be at least 1")
-        if self.warmup_steps < 1 or self.decay_steps < 1:
-            raise ValueError("warmup_steps and decay_steps must be at least 1")
-        if self.mixed_precision not in ("no", "bf16"):
-            raise ValueError(f"mixed_precision must be 'no' or 'bf16', got {self.mixed_precision!r}")
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.discriminator_kwargs, str):  # as runs recorded it before
+            self.discriminator_kwargs = json.loads(self.discriminator_kwargs)
         if unknown := set(self.freeze) - {"encoder", "quantizer", "decoder"}:
             raise ValueError(f"freeze takes encoder, quantizer and decoder, got {sorted(unknown)}")
         if self.hold_out and (self.validation_data or self.streaming):
             raise ValueError("hold_out takes recordings from data: it excludes validation_data and streaming")
 
-    def rate_factor(self, step: int) -> float:
-        """Share of the peak learning rate at a step: linear warm-up, constant, linear decay to zero."""
-        return min(1.0, (step + 1) / self.warmup_steps, (self.steps - step) / min(self.decay_steps, self.steps))
+
+def make_codec(source: str, levels: list[int] | tuple[int, ...] = ()) -> Q2D2Model:
+    """A codec to train.
+
+    Args:
+        source: Config file (random weights), checkpoint folder, "bundled", or "" (default config).
+        levels: Instead of those of the source. Grids fill the same box whatever their levels, so a trained codec goes
+            on from where it was, with finer or coarser points.
+
+    Raises:
+        ValueError: If there are not as many levels as channels.
+    """
+    if source == "bundled":
+        source = default_checkpoint()
+    if source and not source.endswith(".json"):
+        codec = Q2D2Model.from_pretrained(source)
+    else:
+        codec = Q2D2Model(Q2D2Config.from_json_file(source) if source else Q2D2Config())
+    if not levels:
+        return codec
+    if len(levels) != len(codec.config.levels):
+        raise ValueError(f"levels must be {len(codec.config.levels)} numbers, one a channel, got {list(levels)}")
+    weights = {name: tensor for name, tensor in codec.state_dict().items() if ".lattices." not in name}
+    codec = Q2D2Model(Q2D2Config.from_dict(codec.config.to_dict() | {"levels": list(levels)}))
+    codec.load_state_dict(weights, strict=False)  # what is missing is the tables of the new levels
+    return codec
 
 
-class Progress:
-    """Steps made and time spent, over all interruptions, in the form Accelerate saves and loads."""
+class CodecTrainer(ResumableTrainer):
+    """Trains a codec with mel and adversarial losses and keeps an average of its weights; see `ResumableTrainer`.
 
-    step = 0
-    minutes = 0.0
-
-    def state_dict(self) -> dict[str, float]:
-        """The values to save."""
-        return {"step": self.step, "minutes": self.minutes}
-
-    def load_state_dict(self, state: dict[str, float]) -> None:
-        """Take saved values."""
-        self.step, self.minutes = int(state["step"]), state.get("minutes", 0.0)
-
-
-class CodecTrainer:
-    """Trains a codec with mel and adversarial losses and keeps an average of its weights.
-
-    A run is a function of its `TrainConfig`: segments depend on seed and step alone, and everything else is in the
-    checkpoints, so a resumed run ends with the weights of an uninterrupted one.
+    Args:
+        config: Settings of the run.
     """
 
-    def __init__(self, config: TrainConfig):
-        self.config = config
-        self.output = Path(config.output)
-        self.accelerator = Accelerator(mixed_precision=config.mixed_precision)
-        self._check_processes()
-        set_seed(config.seed)
+    config: TrainConfig
+    data: AudioCache | AudioStream
+    validation: AudioCache | None
+
+    def build(self) -> None:
+        """Make the codec, its losses and the discriminators, and open the data.
+
+        Raises:
+            ValueError: If batches cannot be split among the processes, or the output lies in a data folder.
+        """
+        config, processes = self.config, self.accelerator.num_processes
+        if config.batch_size % (processes * config.accumulation):
+            raise ValueError(
+                f"batch_size={config.batch_size} must be a multiple of {processes} processes times "
+                f"accumulation={config.accumulation}"
+            )
         codec = make_codec(config.codec, config.levels)
         for name in config.freeze:
             codec.get_submodule(name).requires_grad_(False)
-        self._open_data(codec.config.sampling_rate)
         rate = codec.config.sampling_rate
+        self._open_data(rate)
         mel_loss = MelLoss(rate, tuple(config.mel_n_ffts), tuple(config.mel_bands), config.mel_floor)
         self.spectral_losses = nn.ModuleDict({"mel": mel_loss, "envelope": EnvelopeLoss(rate)})
         if config.loudness_weight:
@@ -157,37 +173,10 @@ class CodecTrainer:
         self.spectral_losses.to(self.accelerator.device)
         self.average = AveragedModel(codec, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
         self.average.to(self.accelerator.device)
-        self.progress = Progress()
-        model = Autoencoder(codec)
-        discriminators = Discriminators(config.discriminators, json.loads(config.discriminator_kwargs))
-        optimizers = [
-            torch.optim.AdamW(
-                [p for p in module.parameters() if p.requires_grad],
-                rate,
-                tuple(betas),
-                weight_decay=0.0,
-                fused=True,
-            )
-            for module, rate, betas in (
-                (model, config.learning_rate, config.betas),
-                (discriminators, config.discriminator_learning_rate, config.discriminator_betas),
-            )
-        ]
-        self.model, self.discriminators, *self.optimizers = self.accelerator.prepare(model, discriminators, *optimizers)
-        self.accelerator.register_for_checkpointing(self.average, self.progress)
-
-    def _check_processes(self) -> None:
-        processes, started = self.accelerator.num_processes, int(os.environ.get("WORLD_SIZE", 1))
-        if processes != started:
-            raise ValueError(
-                f"{started} processes were started and Accelerate uses {processes}; "
-                "on a CPU start them with ACCELERATE_USE_CPU=1 torchrun"
-            )
-        if self.config.batch_size % (processes * self.config.accumulation):
-            raise ValueError(
-                f"batch_size={self.config.batch_size} must be a multiple of {processes} processes times "
-                f"accumulation={self.config.accumulation}"
-            )
+        self.accelerator.register_for_checkpointing(self.average)
+        discriminators = Discriminators(config.discriminators, config.discriminator_kwargs)
+        self.model = self.add(Autoencoder(codec), config.learning_rate, config.betas)
+        self.discriminators = self.add(discriminators, config.discriminator_learning_rate, config.discriminator_betas)
 
     def _open_data(self, sampling_rate: int) -> None:
         config = self.config
@@ -209,6 +198,7 @@ class CodecTrainer:
             if config.validation_data:
                 self.validation = AudioCache(config.validation_data, cache, sampling_rate, column, config.output)
         if config.hold_out:
+            assert isinstance(self.data, AudioCache)  # hold_out excludes streaming
             self.data, self.validation = self.data.split(config.hold_out)
 
     @property
@@ -216,32 +206,11 @@ class CodecTrainer:
         """The codec that is trained."""
         return self.accelerator.unwrap_model(self.model).codec
 
-    def run(self) -> None:
-        """Train to the last step or the last minute, from the newest checkpoint if there is one."""
-        config = self.config
-        self.output.mkdir(parents=True, exist_ok=True)
-        self._resume()
-        self._record_settings()
-        start = time.monotonic() - 60 * self.progress.minutes
-        last_minute = self.progress.minutes + config.max_minutes
-        hidden = None if self.accelerator.is_local_main_process else True
-        bar = tqdm(total=config.steps, initial=self.progress.step, desc="train", disable=hidden)
-        while self.progress.step < config.steps and self.progress.minutes < last_minute:
-            losses = self.train_step()
-            step = self.progress.step
-            # One clock for all processes: they must leave the loop at the same step.
-            self.progress.minutes = self._of_main_process((time.monotonic() - start) / 60)
-            bar.update()
-            if step % config.log_every == 0:
-                values = self.accelerator.reduce(torch.stack(list(losses.values())), "mean").tolist()
-                self._log(dict(zip(losses, values, strict=True)) | {"minutes": round(self.progress.minutes, 3)})
-            if self.validation is not None and step % config.validate_every == 0:
-                self._log(self.validate())
-            if step % config.save_every == 0:
-                self.save()
-        bar.close()
-        if self.progress.step % config.save_every:
-            self.save()
+    @property
+    def averaged(self) -> Q2D2Model:
+        """The codec with averaged weights."""
+        assert isinstance(self.average.module, Q2D2Model)
+        return self.average.module
 
     def batch(self, step: int) -> Tensor:
         """Segments (b, 1, N) of this process for a step."""
@@ -253,91 +222,60 @@ class CodecTrainer:
         segments = self.data.batch(config.seed, range(first, first + share), samples, augmentation)
         return segments.to(self.accelerator.device)
 
-    def train_step(self) -> dict[str, Tensor]:
-        """Update the codec and then, once they take part, the discriminators; returns this process's losses by name."""
-        config, step = self.config, self.progress.step
-        for optimizer, peak in zip(
-            self.optimizers, (config.learning_rate, config.discriminator_learning_rate), strict=True
-        ):
-            for group in optimizer.param_groups:
-                group["lr"] = peak * config.rate_factor(step)
-        parts = self.batch(step).chunk(config.accumulation)
-        adversarial = step >= config.adversarial_start
-        losses, seen, codes = self._update_codec(parts, adversarial)
+    def update(self, step: int) -> dict[str, Tensor]:
+        """Update the codec and, once they take part, the discriminators; returns this process's losses by name."""
+        adversarial = step >= self.config.adversarial_start
+        losses, seen, codes = self._codec_gradients(self.batch(step).chunk(self.config.accumulation), adversarial)
         if adversarial:
-            losses["discriminator"] = self._update_discriminators(seen)
+            losses["discriminator"] = self._discriminator_gradients(seen)
+        norm = self.apply_gradients(losses)[0]
         self.average.update_parameters(self.codec)
-        self.progress.step += 1
-        codes = self.accelerator.gather(torch.cat(codes))
-        losses["codes_used"] = torch.tensor(float(codes.unique().numel()), device=codes.device)
-        return losses
+        used = self.accelerator.gather(codes).unique().numel()
+        return losses | {"gradient_norm": norm, "codes_used": torch.tensor(float(used), device=codes.device)}
 
-    def _update_codec(
+    def _codec_gradients(
         self, parts: tuple[Tensor, ...], adversarial: bool
-    ) -> tuple[dict[str, Tensor], list[tuple[Any, Any]], list[Tensor]]:
-        """Losses, what the discriminators saw of audio and reconstruction, and codes (b, T) of the parts of a step."""
+    ) -> tuple[dict[str, Tensor], list[tuple[Any, Any]], Tensor]:
+        """Losses of a step, what the discriminators saw of audio and reconstruction, part by part, and codes (b, T)."""
         # Unwrapped and frozen: the codec's loss needs no gradient of the discriminators' weights.
         frozen = self.accelerator.unwrap_model(self.discriminators).requires_grad_(False) if adversarial else None
         sums: dict[str, Tensor] = {}
         seen, codes = [], []
-        for number, audio in enumerate(parts, 1):
-            with self._gradients(self.model, complete=number == len(parts)):
-                with self.accelerator.autocast():
-                    reconstruction, part_codes = self.model(audio)
-                    losses = spectral_step(audio, reconstruction, self.spectral_losses)
-                    if frozen is not None:
-                        with torch.no_grad():
-                            real = frozen.prepare(audio)
-                        fake = frozen.prepare(reconstruction)
-                        losses |= generator_step(frozen, real, fake, self.config.feature_weight > 0)
-                        seen.append((real, fake))
-                self.accelerator.backward(self._total(losses) / len(parts))
+        for audio in self.accumulate(self.model, parts):
+            with self.accelerator.autocast():
+                reconstruction, part_codes = self.model(audio)
+                losses = spectral_step(audio, reconstruction, self.spectral_losses)
+                if frozen is not None:
+                    with torch.no_grad():
+                        real = frozen.prepare(audio)
+                    fake = frozen.prepare(reconstruction)
+                    losses |= generator_step(frozen, real, fake, self.config.feature_weight > 0)
+                    seen.append((real, fake))
+            total = sum(getattr(self.config, f"{name}_weight") * loss for name, loss in losses.items())
+            self.accelerator.backward(total / len(parts))
             sums = {name: sums.get(name, 0) + loss.detach() / len(parts) for name, loss in losses.items()}
             codes.append(part_codes)
         if frozen is not None:
             frozen.requires_grad_(True)
-        norm = self._step(self.model, self.optimizers[0], sums)
-        return sums | {"gradient_norm": norm}, seen, codes
+        return sums, seen, torch.cat(codes)
 
-    def _total(self, losses: dict[str, Tensor]) -> Tensor:
-        """Weighted sum of the losses of the codec."""
-        return sum(getattr(self.config, f"{name}_weight") * loss for name, loss in losses.items())
-
-    def _update_discriminators(self, seen: list[tuple[Any, Any]]) -> Tensor:
+    def _discriminator_gradients(self, seen: list[tuple[Any, Any]]) -> Tensor:
         total = torch.zeros((), device=self.accelerator.device)
-        for number, (real, fake) in enumerate(seen, 1):
-            with self._gradients(self.discriminators, complete=number == len(seen)):
-                with self.accelerator.autocast():
-                    loss = discriminator_step(self.discriminators, real, fake) / len(seen)
-                self.accelerator.backward(loss)
+        for real, fake in self.accumulate(self.discriminators, seen):
+            with self.accelerator.autocast():
+                loss = discriminator_step(self.discriminators, real, fake) / len(seen)
+            self.accelerator.backward(loss)
             total = total + loss.detach()
-        self._step(self.discriminators, self.optimizers[1], {"discriminator": total})
         return total
-
-    def _gradients(self, module: nn.Module, complete: bool) -> contextlib.AbstractContextManager:
-        """Context of a backward pass; processes exchange gradients once those of a step are complete."""
-        return contextlib.nullcontext() if complete else self.accelerator.no_sync(module)
-
-    def _step(self, module: nn.Module, optimizer: torch.optim.Optimizer, losses: dict[str, Tensor]) -> Tensor:
-        """Update the weights; returns the norm of the gradient, which is the same on all processes."""
-        norm = self.accelerator.clip_grad_norm_(module.parameters(), self.config.gradient_clip)
-        if not torch.isfinite(norm):  # of a loss that is not finite too
-            values = {name: loss.item() for name, loss in losses.items()}
-            raise RuntimeError(
-                f"loss or gradient is not finite at step {self.progress.step}: {values}; lower the learning rate"
-            )
-        optimizer.step()
-        optimizer.zero_grad()
-        return norm
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Mel loss and code usage of the averaged weights on whole validation clips; writes the first three as wav."""
-        import soundfile
-
-        codec = self.average.module.eval()
+        assert self.validation is not None
+        codec = self.averaged.eval()
         clips = self.validation.spread(self.config.validation_clips)
-        losses, used = [], set()
+        losses: list[float] = []
+        used: set[int] = set()
         for number, index in enumerate(clips):
             audio = torch.from_numpy(to_float32(self.validation[index])).view(1, 1, -1)
             audio = audio.to(self.accelerator.device)
@@ -345,72 +283,29 @@ class CodecTrainer:
             losses.append(self.spectral_losses["mel"](output.audio_values, audio).item())
             used.update(output.audio_codes.flatten().tolist())
             if number < 3 and self.accelerator.is_main_process:
-                folder = self.output / "validation"
-                folder.mkdir(exist_ok=True)
-                soundfile.write(
-                    folder / f"{number}.wav", output.audio_values.flatten().cpu(), codec.config.sampling_rate
-                )
+                path = self.output / "validation" / f"{number}.wav"
+                path.parent.mkdir(exist_ok=True)
+                soundfile.write(path, output.audio_values.flatten().cpu(), codec.config.sampling_rate)
         return {"validation_mel": sum(losses) / len(losses), "validation_codes_used": len(used)}
 
-    def save(self) -> None:
-        """Write a resumable checkpoint and the averaged weights, then delete the oldest checkpoints."""
-        name = f"checkpoint-{self.progress.step:08d}"
-        self.accelerator.save_state(str(self.output / f"partial-{name}"))
-        self.accelerator.wait_for_everyone()
-        if not self.accelerator.is_main_process:
-            return
-        weights = self.output / "weights"  # first: a checkpoint says that they are there
-        self.average.module.save_pretrained(weights)
-        save_feature_extractor(self.codec.config, weights)
-        shutil.rmtree(self.output / name, ignore_errors=True)
-        (self.output / f"partial-{name}").rename(self.output / name)
-        for old in self._checkpoints()[: -self.config.keep_checkpoints]:
-            shutil.rmtree(old)
+    def save_weights(self, folder: Path) -> None:
+        """Write the averaged weights and the feature extractor."""
+        self.averaged.save_pretrained(folder)
+        save_feature_extractor(self.codec.config, folder)
 
-    def _checkpoints(self) -> list[Path]:
-        return sorted(self.output.glob("checkpoint-*"))
-
-    def _resume(self) -> None:
-        if self.accelerator.is_main_process:
-            for interrupted in self.output.glob("partial-checkpoint-*"):
-                shutil.rmtree(interrupted)
-        if self._checkpoints():
-            self.accelerator.load_state(str(self._checkpoints()[-1]))
-
-    def _of_main_process(self, value: float) -> float:
-        if self.accelerator.num_processes == 1:
-            return value
-        mine = torch.tensor(value if self.accelerator.is_main_process else 0.0, device=self.accelerator.device)
-        return float(self.accelerator.reduce(mine, "sum"))
-
-    def _record_settings(self) -> None:
-        """Write the settings and what is held out; a run that goes on with other settings says so, in its log too.
+    def record_settings(self) -> None:
+        """Write the settings, and digests of what is held out.
 
         Raises:
             ValueError: If other recordings were held out before: some would be trained on.
         """
-        held_out = self.validation.digests if self.config.hold_out else []
-        files = {"config.json": asdict(self.config), "held_out.json": {"digests": held_out}}
-        files = {self.output / name: json.loads(json.dumps(values)) for name, values in files.items()}
-        changed = {}
-        for path, now in files.items():
-            if self.progress.step and path.exists():
-                before = json.loads(path.read_text())
-                changed |= {name: [before.get(name), value] for name, value in now.items() if before.get(name) != value}
-        if "digests" in changed:
+        path = self.output / "held_out.json"
+        digests = self.validation.digests if self.validation is not None and self.config.hold_out else []
+        if self.progress.step and path.exists() and json.loads(path.read_text())["digests"] != digests:
             raise ValueError(
                 f"{self.output} holds a run that held out other recordings, which would be trained on; choose another "
                 "output, or the data and hold_out it was started with"
             )
-        if changed:
-            self.accelerator.print(f"goes on with other settings than before [before, now]: {changed}")
-            self._log({"changed": changed})
-        self.accelerator.wait_for_everyone()  # all have read
+        super().record_settings()
         if self.accelerator.is_main_process:
-            for path, now in files.items():
-                write_atomically(path, json.dumps(now, indent=2).encode())
-
-    def _log(self, values: dict[str, Any]) -> None:
-        if self.accelerator.is_main_process:
-            with open(self.output / "log.jsonl", "a") as log:
-                log.write(json.dumps({"step": self.progress.step} | values) + "\n")
+            write_atomically(path, json.dumps({"digests": digests}, indent=2).encode())

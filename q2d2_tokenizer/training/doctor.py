@@ -11,10 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from ..audio.errors import NotFiniteAudioError
-from ..evaluation.metrics import usage
 from ..feature_extraction_q2d2 import to_float32
 from .codec import CodecTrainer, TrainConfig
+from .data import AudioCache
+from .gan import Autoencoder
+from .loop import NotFiniteError
 from .speech_statistics import SpeechStatistics, measure_speech
+from .statistics import usage
 
 # Share of each weighted loss in their sum. Healthy runs of the default and of tiny codecs, from random and from trained
 # weights, stay inside; a weight off by 100 does not.
@@ -122,16 +125,17 @@ class _OneBatch(CodecTrainer):
     def batch(self, step: int) -> Tensor:
         return super().batch(0)
 
-    def _step(self, module: nn.Module, optimizer: torch.optim.Optimizer, losses: dict[str, Tensor]) -> Tensor:
-        module = self.accelerator.unwrap_model(module)
-        if hasattr(module, "codec"):
-            parts = dict(module.codec.named_children())
-        else:
-            parts = dict(zip(module.labels, module.parts, strict=True))
-        for name, part in parts.items():
-            gradients = [p.grad.norm() for p in part.parameters() if p.grad is not None]
-            self.norms[name] = float(torch.stack(gradients).norm()) if gradients else 0.0
-        return super()._step(module, optimizer, losses)
+    def apply_gradients(self, losses: dict[str, Tensor]) -> list[Tensor]:
+        for module, _ in self.with_gradients():
+            module = self.accelerator.unwrap_model(module)
+            if isinstance(module, Autoencoder):
+                parts = dict(module.codec.named_children())
+            else:
+                parts = dict(zip(module.labels, module.parts, strict=True))
+            for name, part in parts.items():
+                gradients = [p.grad.norm() for p in part.parameters() if p.grad is not None]
+                self.norms[name] = float(torch.stack(gradients).norm()) if gradients else 0.0
+        return super().apply_gradients(losses)
 
 
 def examine(config: TrainConfig, steps: int = 40, batch_size: int = 4) -> Report:
@@ -177,10 +181,10 @@ def _describe(speech: SpeechStatistics) -> str:
 def _check_data(report: Report, trainer: CodecTrainer) -> None:
     """Silence, clipping and speed, on the batch and on recordings where there is a list of them."""
     batch = trainer.batch(0).cpu().numpy()[:, 0]
-    if trainer.config.streaming:
-        recordings = list(batch)
-    else:
+    if isinstance(trainer.data, AudioCache):
         recordings = [to_float32(trainer.data[i]) for i in trainer.data.spread(32)]
+    else:
+        recordings = list(batch)
     levels = [20 * math.log10(max(float(np.sqrt((audio**2).mean())), 1e-9)) for audio in recordings]
     silent = sum(level < _SILENCE_DB for level in levels)
     if silent > len(recordings) / 4:
@@ -221,9 +225,7 @@ def _overfit(report: Report, trainer: _OneBatch, steps: int) -> None:
         trainer.norms = {}
         try:
             losses = trainer.train_step()
-        except RuntimeError as error:
-            if "not finite" not in str(error):
-                raise
+        except NotFiniteError as error:
             report.add("training", str(error), "lower learning_rate; look for extreme weights of the losses")
             return
         report.losses.append({name: loss.item() for name, loss in losses.items()})
@@ -302,11 +304,11 @@ def _check_losses(report: Report) -> None:
                 "look at the level of the audio and at the arguments of the loss",
             )
     values = [row["mel"] for row in report.losses]
-    start, end = np.mean(values[:count]), np.mean(values[-count:])
-    if end > MOST_LEFT * start and end > EXPECTED_START["mel"][0]:
+    first, end = np.mean(values[:count]), np.mean(values[-count:])
+    if end > MOST_LEFT * first and end > EXPECTED_START["mel"][0]:
         report.add(
             "training",
-            f"one batch cannot be learned: in {len(values)} steps its mel loss went from {start:.3g} to {end:.3g}",
+            f"one batch cannot be learned: in {len(values)} steps its mel loss went from {first:.3g} to {end:.3g}",
             "look at the faults above; else raise learning_rate, or mel_weight against the other losses",
         )
 

@@ -8,7 +8,6 @@ import soundfile
 from q2d2_tokenizer import Q2D2Model
 from q2d2_tokenizer.commands import finetune
 from q2d2_tokenizer.commands.main import main
-from q2d2_tokenizer.training.codec import TrainConfig
 
 RATE = 24000
 
@@ -80,8 +79,3 @@ def test_validation_data_instead_of_held_out_recordings_is_refused(arguments, tm
     assert main([*arguments, "--validation_data", str(tmp_path / "other")]) == 2
     for codec in ("", "config.json"):
         assert main([*arguments, "--codec", codec]) == 2
-
-
-def test_a_run_shorter_than_its_decay_reaches_the_peak_rate():
-    config = TrainConfig(data=[], output="", steps=100, warmup_steps=1, decay_steps=5000)
-    assert config.rate_factor(0) == 1 and config.rate_factor(50) == 0.5

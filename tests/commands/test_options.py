@@ -3,6 +3,7 @@
 from argparse import ArgumentError
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,8 +21,8 @@ class Settings:
     """Names of things."""
     limit: float = float("inf")
     """Longest time in minutes."""
-    weights: str = "{}"
-    """Weights in JSON."""
+    weights: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Weights by name."""
     tied: bool = field(default=True, metadata={"help": "Tie both."})
 
 
@@ -78,9 +79,10 @@ def test_values_come_from_defaults_files_and_the_command_line(tmp_path):
     (tmp_path / "two.json").write_text('{"limit": Infinity, "steps": 4, "tied": false, "names": []}')
     files = ["--config", str(tmp_path / "one.yaml"), f"--config={tmp_path / 'two.json'}"]
     found = parsed("a", "--names", "u", "v", "--output", "out", *files, "--limit", "2e1", "--fast")
-    assert found["settings"] == Settings(4, ["u", "v"], 20.0, '{"a": {"b": [1, 2]}}', False) and found["fast"]
+    assert found["settings"] == Settings(4, ["u", "v"], 20.0, {"a": {"b": [1, 2]}}, False) and found["fast"]
     assert not parsed("a", "--output", "out", "--no_tied")["settings"].tied
-    assert parsed("a", "--output", "out", "--weights", '{"a": 1}')["settings"].weights == '{"a": 1}'
+    weights = parsed("a", "--output", "out", "--weights", '{"a": {"b": 1}}')["settings"].weights
+    assert weights == {"a": {"b": 1}}
     found = parsed("a", "--output", "out", "--decoded", "X=one=two", "Y=three", "--columns", "c", "d")
     assert found["decoded"] == {"X": "one=two", "Y": "three"} and found["columns"] == ["c", "d"]
 

@@ -35,7 +35,7 @@ def run(tmp_path, tiny_model, speech):
             damage(tiny_model)
         tiny_model.save_pretrained(tmp_path / "codec")
         settings = {"data": [str(speech)], "codec": str(tmp_path / "codec"), "segment_frames": 40} | settings
-        settings = {"discriminator_kwargs": json.dumps(SMALL), "learning_rate": 5e-3} | settings
+        settings = {"discriminator_kwargs": SMALL, "learning_rate": 5e-3} | settings
         return examine(TrainConfig(output=str(tmp_path / "run"), **settings), steps=10, batch_size=2)
 
     return make

@@ -1,7 +1,5 @@
 """Projected discriminators: what is frozen stays frozen, every head works, and a run with them resumes exactly."""
 
-import json
-
 import numpy as np
 import pytest
 import soundfile
@@ -90,7 +88,7 @@ def test_resuming_is_exact_and_the_frozen_parts_keep_their_weights(tiny_config, 
             codec=str(tmp_path / "codec.json"),
             freeze=["encoder", "quantizer"],
             discriminators=["projected"],
-            discriminator_kwargs=json.dumps({"projected": {"sizes": ["tiny"], "dim": 4}}),
+            discriminator_kwargs={"projected": {"sizes": ["tiny"], "dim": 4}},
             adversarial_start=0,
             feature_weight=0.0,
             level_weight=0.3,

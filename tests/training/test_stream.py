@@ -1,7 +1,5 @@
 """Training data that is read in order and decoded on the way."""
 
-import json
-
 import numpy as np
 import pytest
 import soundfile
@@ -156,7 +154,7 @@ def test_training_from_a_stream_resumes_exactly_and_writes_no_cache(folder, tiny
     for number in range(3):  # audio files beside the Parquet files
         soundfile.write(folder / f"{number}.flac", 0.1 * np.sin(np.arange(RATE) * (0.03 + 0.01 * number)), RATE)
     tiny_config.to_json_file(tmp_path / "codec.json")
-    small = json.dumps({"band": {"sizes": [512], "dim": 8}, "period": {"sizes": [3], "channels": [4]}})
+    small = {"band": {"sizes": [512], "dim": 8}, "period": {"sizes": [3], "channels": [4]}}
     settings = {"data": [str(folder)], "codec": str(tmp_path / "codec.json"), "streaming": True, "steps": 4}
     settings |= {"batch_size": 2, "segment_frames": 16, "discriminator_kwargs": small, "save_every": 2}
     CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "whole"))).run()
