@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-
-from lm.text import normalize_text
+from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
 from ..audio.reading import read_audio
 
@@ -24,6 +23,7 @@ _START, _END = 1, 2
 _TOKENS_PER_SECOND = 6  # more is a loop; the limit of the model's own programs
 _SHORTEST_SECONDS = 0.5
 _SPACE = "\u2581"
+_NORMALIZE = EnglishTextNormalizer({})
 
 
 class Transcriber:
@@ -105,8 +105,8 @@ def read_pieces(path: Path) -> list[bytes]:
 
 
 def words(text: str) -> list[str]:
-    """Words of a text as they are compared: normalised (see `lm.text.normalize_text`), without punctuation."""
-    return normalize_text(text).translate(str.maketrans("", "", ".,?!'")).split()
+    """Words of an English text as they are compared: normalised as Whisper's are, but for British spellings."""
+    return _NORMALIZE(text).split()
 
 
 def edit_distance(wanted: Sequence, found: Sequence) -> int:
