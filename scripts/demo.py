@@ -17,15 +17,12 @@ import torch
 from q2d2_tokenizer import Q2D2Model, default_checkpoint, read_audio, sample_recording
 from q2d2_tokenizer.audio.token_file import TokenFile, save_tokens
 from q2d2_tokenizer.evaluation.metrics import pesq_wb, stoi
+from q2d2_tokenizer.evaluation.plot import load_pyplot
 
 
 def plot_spectrograms(path: Path, titles: list[str], waveforms: list[np.ndarray], sampling_rate: int) -> None:
     """One spectrogram above the other, on one colour scale."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = load_pyplot()
     figure, axes = plt.subplots(len(waveforms), 1, figsize=(10, 6), sharex=True, layout="constrained")
     for axis, title, waveform in zip(axes, titles, waveforms, strict=True):
         axis.specgram(waveform + 1e-7, NFFT=1024, noverlap=768, Fs=sampling_rate, vmin=-140, vmax=-30)

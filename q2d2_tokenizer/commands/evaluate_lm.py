@@ -13,7 +13,7 @@ from ..evaluation.language_model.report import plot_likelihood, plot_speech, wri
 from ..evaluation.language_model.speech import Speech, SpeechMeasures, summarize
 from ..evaluation.language_model.tasks import Task, load_recordings, recording_tasks, sentence_tasks
 from ..evaluation.metrics import METRICS
-from ..evaluation.provenance import describe_run
+from ..evaluation.provenance import describe_run, require_commit
 from ..evaluation.summary import without_nan
 from ..speech import CONTINUATION, SpeechOptions, TextToSpeech
 
@@ -54,7 +54,7 @@ def evaluate_lm(
         clips: Largest number of recordings, evenly spread.
         sentences: Text file to be read, a sentence per line.
         asr: Folder of a model (see evaluation/asr.py); adds word and letter error rates.
-        metrics: Names among dnsmos, distillmos and speaker.
+        metrics: Names among signal, dnsmos, nisqa, distillmos and speaker.
         continuation_temperature: Temperature of sampling where there is no text.
         output: Folder for the results.
         restart: Forget the rows of earlier runs.
@@ -66,6 +66,7 @@ def evaluate_lm(
     if clips < 1:
         raise ValueError(f"clips must be at least 1, got {clips}")
     check_metrics(metrics or [], _METRICS)
+    require_commit(output)
     speaker = TextToSpeech.from_pretrained(codec, language_model)
     model, frame_rate = speaker.codec, speaker.codec.config.frame_rate
     settings = options.settings(frame_rate)

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..bundled import codec_source
 from ..evaluation.comparison import compare, measure, table
 from ..evaluation.metrics import METRICS
-from ..evaluation.provenance import describe_run
+from ..evaluation.provenance import describe_run, require_commit
 from ..evaluation.summary import without_nan
 from ..training.codec import CodecTrainer, TrainConfig
 from ..training.data import AudioCache
@@ -37,6 +37,7 @@ def finetune(*, config: TrainConfig, check: bool = False, elsewhere: list[str] |
         raise ValueError(
             f"fine-tuning begins with weights: --codec must be 'bundled' or a folder, got {config.codec!r}"
         )
+    require_commit(config.output)
     if check:
         return examine(config)
     trainer = CodecTrainer(config)

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from ..evaluation.report import notes, quality_table, rate_table, usage_table
+from ..evaluation.provenance import require_commit
+from ..evaluation.report import fill_pages, notes, quality_table, rate_table, usage_table
 from ..evaluation.summary import read_result
 from ..evaluation.tables import markdown_table
 
@@ -12,17 +13,20 @@ def results(folders: list[Path], *, output: Path = Path("docs/RESULTS.md")) -> N
 
         q2d2 results docs/results docs/results/domains/* --output docs/RESULTS.md
 
-    The title of a section is the --title of its evaluation, or the name of its folder.
+    The title of a section is the --title of its evaluation, or the name of its folder. The first evaluation also fills
+    the tables of README.md and of the card of the weights, between <!-- results: quality --> and <!-- end -->.
 
     Args:
         folders: Folders with an evaluation.json; others are left out.
         output: Markdown file to write.
     """
+    require_commit(output)
     found = [folder for folder in folders if (folder / "evaluation.json").is_file()]
     if not found:
         raise ValueError(f"no evaluation.json in {', '.join(map(str, folders))}; q2d2 evaluate writes it")
     intro = "Written by `q2d2 results`; change the evaluations, not this page."
     output.write_text("\n\n".join(["# Results", intro, *map(_section, found)]) + "\n")
+    fill_pages(output, read_result(found[0]))
 
 
 def _section(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -16,17 +17,26 @@ from ..training.data import AudioCache
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording: its name, samples (N,) float32 and rate in Hz, and the English text spoken, if that is known."""
+    """A recording: its name, samples (N,) float32, rate in Hz, the English text spoken, if known, and its speaker."""
 
     id: str
     audio: np.ndarray
     sampling_rate: int
     text: str = ""
+    speaker: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "speaker", self.speaker or speaker_of(self.id))
 
     @property
     def digest(self) -> str:
         """Hex digits that identify the samples."""
         return hashlib.sha256(self.audio.tobytes()).hexdigest()[:12]
+
+
+def speaker_of(clip_id: str) -> str:
+    """The speaker that an id of LibriSpeech names (1272-128104-0000); of others the clip itself stands for one."""
+    return clip_id.split("-")[0] if re.fullmatch(r"\d+-\d+-\d+", clip_id) else clip_id
 
 
 def load_clips(
@@ -58,9 +68,9 @@ def load_clips(
     recordings = AudioCache(data, cache, sampling_rate, audio_column, output)
     entries = list_entries(data, output, keep_order=True)
     rows = [row for entry in entries for row in names_and_texts(entry, id_column, text_column)]
-    names = different_names([name for name, _ in rows])
+    names = different_names([name for name, _, _ in rows])
     return [
-        Clip(names[index], to_float32(recordings[index]), sampling_rate, rows[index][1])
+        Clip(names[index], to_float32(recordings[index]), sampling_rate, *rows[index][1:])
         for index in recordings.spread(count)
     ]
 
@@ -77,20 +87,23 @@ def different_names(names: list[str]) -> list[str]:
     return names
 
 
-def names_and_texts(entry: Entry, id_column: str | None = None, text_column: str = "text") -> list[tuple[str, str]]:
-    """Own name of every recording of a file, and its English text, empty if none is known.
+def names_and_texts(
+    entry: Entry, id_column: str | None = None, text_column: str = "text"
+) -> list[tuple[str, str, str]]:
+    """Own name of every recording of a file, its English text, and its speaker; empty if none is known.
 
     The name is the id of a row of a Parquet file, or the stem of the file and the row; the key of a sample of a tar;
     the stem of an audio file. The text is a column, unless the column `language` says another language, or for an
-    audio file what the file with the ending .txt beside it holds.
+    audio file what the file with the ending .txt beside it holds. The speaker is the column `speaker`.
     """
-    source = open_source(entry, Columns(None, id_column, only=("id", text_column, "language")))
-    found: list[tuple[str, str]] = []
+    source = open_source(entry, Columns(None, id_column, only=("id", text_column, "language", "speaker")))
+    found: list[tuple[str, str, str]] = []
     for batch in source.read(0, source.num_rows):
         for row_id, values in zip(batch.ids, batch.columns.to_pylist() or [{}] * len(batch.ids), strict=True):
             text = values.get(text_column) or _text_beside(entry.path)
             is_english = (values.get("language") or "en").startswith("en")
-            found.append((_own_name(entry, len(found), row_id), text.strip() if is_english else ""))
+            speaker = str(values.get("speaker") or "")
+            found.append((_own_name(entry, len(found), row_id), text.strip() if is_english else "", speaker))
     return found
 
 

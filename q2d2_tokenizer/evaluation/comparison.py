@@ -8,8 +8,11 @@ from ..feature_extraction_q2d2 import to_float32
 from ..training.data import AudioCache
 from .clips import Clip
 from .codecs import OurCodec
-from .metrics import LOWER_IS_BETTER, mean_and_interval
+from .metrics import imitated_by
+from .plot import arrow
+from .provenance import written_by
 from .rows import build_metrics
+from .statistics import mean_and_interval
 
 Scores = dict[str, list[float]]
 
@@ -43,14 +46,13 @@ def compare(before: Scores, after: Scores) -> dict[str, dict[str, dict[str, floa
 
 def table(result: dict[str, Any]) -> str:
     """The comparison as Markdown."""
-    lines = ["| recordings | n | score | before | after | difference |", "|---|---|---|---|---|---|"]
+    lines = ["| recordings | n | score | before | after | difference | imitated by |", "|---|---|---|---|---|---|---|"]
     for place, scores in result["scores"].items():
         for name, score in scores.items():
-            arrow = "↓" if name in LOWER_IS_BETTER else "↑"
             before, after, change = (score[key] for key in ("before", "after", "difference"))
             lines.append(
-                f"| {place} | {change['n']} | {name} {arrow} | {before['mean']:.3f} | {after['mean']:.3f} "
-                f"| {change['mean']:+.3f} ± {change['interval']:.3f} |"
+                f"| {place} | {change['n']} | {arrow(name)} | {before['mean']:.3f} | {after['mean']:.3f} "
+                f"| {change['mean']:+.3f} ± {change['interval']:.3f} | {imitated_by(name)} |"
             )
     run = result["run"]
     notes = (
@@ -58,4 +60,4 @@ def table(result: dict[str, Any]) -> str:
         f"{result['steps']} steps in {result['minutes']:.1f} minutes with {run['threads']} threads. Differences are of "
         "the same recordings, ± half-width of the 95 % interval; an arrow shows which way is better."
     )
-    return "\n".join([*lines, "", notes, "", f"Written by `{run['command']}` at commit {run['commit']}."]) + "\n"
+    return "\n".join([*lines, "", notes, "", written_by(run)]) + "\n"

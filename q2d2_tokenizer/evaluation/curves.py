@@ -4,7 +4,8 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-from .provenance import describe_run
+from .plot import load_pyplot
+from .provenance import describe_run, require_commit, written_by
 from .tables import format_cell, markdown_table
 
 COLUMNS = 3
@@ -35,11 +36,7 @@ def smoothed(values: list[float]) -> list[float]:
 
 def plot(curves: dict[str, tuple[list[int], list[float]]], path: Path) -> None:
     """One panel for each value: validations as they are, values of single steps with a smooth line."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = load_pyplot()
     lines = -(-len(curves) // COLUMNS)
     figure, axes = plt.subplots(lines, COLUMNS, figsize=(4 * COLUMNS, 2.4 * lines), layout="constrained", squeeze=False)
     for axis in axes.flat[len(curves) :]:
@@ -63,6 +60,7 @@ def write_results(run: Path, folder: Path) -> None:
     Raises:
         ValueError: If there is no log in the folder of the run.
     """
+    require_commit(folder)
     if not (run / "log.jsonl").is_file():
         raise ValueError(f"{run} holds no log.jsonl: it is no training run, or one that has logged nothing yet")
     curves = read_log(run / "log.jsonl")
@@ -74,4 +72,4 @@ def write_results(run: Path, folder: Path) -> None:
     settings = json.dumps(json.loads((run / "config.json").read_text()), indent=2)
     source = describe_run()
     text = f"![curves](curves.png)\n\n{markdown_table(rows)}\n\n```json\n{settings}\n```\n\n"
-    (folder / "curves.md").write_text(text + f"Written by `{source['command']}` at commit {source['commit']}.\n")
+    (folder / "curves.md").write_text(text + written_by(source) + "\n")

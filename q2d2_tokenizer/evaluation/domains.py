@@ -9,8 +9,10 @@ import soundfile
 
 from ..audio.files import replaced_when_complete
 from .clips import Clip, load_clips
-from .plot import plot_scores
-from .report import format_score
+from .metrics import RESAMPLING, imitated_by
+from .plot import arrow, plot_scores
+from .provenance import written_by
+from .report import IMITATED, format_score, interval_note
 from .tables import markdown_table
 
 DOMAINS = {
@@ -56,6 +58,7 @@ def write_noisy(speech: list[Clip], noise: list[Clip], snr_db: float, path: Path
         mixed = mix(clip.audio, noise[number % len(noise)].audio, snr_db)
         soundfile.write(content, mixed, clip.sampling_rate, format="FLAC", subtype="PCM_16")
         rows.append({"id": clip.id, "audio": {"bytes": content.getvalue(), "path": None}, "text": clip.text})
+        rows[-1]["speaker"] = clip.speaker
     table = pa.Table.from_pylist(rows)
     try:
         is_there = pq.read_table(path).equals(table)
@@ -88,12 +91,13 @@ def write_summary(folder: Path, results: dict[str, dict[str, Any]]) -> None:
     """domains.md and domains.png: the codec under test in every domain."""
     ours = {name: next(iter(result["summary"].values())) for name, result in results.items()}
     scores = list(dict.fromkeys(score for summary in ours.values() for score in summary))
-    table = [["domain", "clips", *scores, "entropy bit/s"]]
+    table = [["domain", "clips", *map(arrow, scores), "entropy bit/s"]]
     for name, result in results.items():
         codec = next(iter(result["summary"]))
         cells = [format_score(ours[name].get(score), result["data"]["clips"]) for score in scores]
         table.append([name, str(result["data"]["clips"]), *cells, f"{result['codecs'][codec]['entropy_bps']:.0f}"])
-    run = next(iter(results.values()))["run"]
-    note = f"Mean ± half-width of the 95 % interval. Written by `{run['command']}` at commit {run['commit']}."
+    table.append([IMITATED, "–", *map(imitated_by, scores), "–"])
+    first = next(iter(results.values()))
+    note = f"{interval_note(first)} {RESAMPLING} {written_by(first['run'])}"
     (folder / "domains.md").write_text(f"{markdown_table(table)}\n\n{note}\n")
     plot_scores(folder / "domains.png", ours)

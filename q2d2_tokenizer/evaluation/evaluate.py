@@ -15,10 +15,10 @@ from .memory import measure_memory
 from .metrics import METRICS
 from .plot import plot_scores
 from .programs import Program
-from .provenance import describe_run
+from .provenance import describe_run, require_commit
 from .report import write_page, write_table
-from .rows import Row, Rows, build_metrics, flat_scores, measure_clip, needs_reference
-from .summary import describe_codec, describe_ours, summarize, without_nan
+from .rows import Row, Rows, build_metrics, measure_clip, needs_reference
+from .summary import describe_clip, describe_codec, describe_ours, summarize, without_nan
 from .transformers_codecs import TransformersCodec
 
 ALIGNMENT = (
@@ -64,7 +64,8 @@ def evaluate_codec(
         audio_column: Column of the audio in Parquet files.
         id_column: Column of the names of the clips in Parquet files; id, else file and row, if left out.
         text_column: Column of the text in Parquet files and metadata.
-        metrics: Names among pesq_wb, pesq_nb, stoi, log_mel, si_sdr, f0, dnsmos, distillmos and speaker, or all.
+        metrics: Names among pesq_wb, pesq_nb, stoi, log_mel, si_sdr, f0, level_db, voice, signal, dnsmos, nisqa,
+            distillmos and speaker, or all.
         peers: Measure Opus and Codec2 too, if their programs are installed.
         decoded: Folder with the output of another codec, one <name of the clip>.wav for each clip.
         transformers: Folder with weights of EnCodec, DAC or Mimi, such as models/mimi,num_quantizers=8.
@@ -82,6 +83,9 @@ def evaluate_codec(
     output, data = Path(output), [data] if isinstance(data, str) else data
     metrics = list(METRICS) if "all" in metrics else metrics
     check_metrics(metrics, METRICS)
+    if clips is not None and clips < 1:
+        raise ValueError(f"clips must be a whole number from 1 on, got {clips}")
+    require_commit(output)
     for name, folder in (decoded or {}).items():
         if not folder or not Path(folder).is_dir():
             raise ValueError(f"decoded takes NAME=FOLDER, and {folder!r} of {name!r} is not a folder")
@@ -98,7 +102,8 @@ def evaluate_codec(
     if asr or any(not needs_reference(name) for name in metrics):
         codecs.append(Original())
     details = prepare_output(output, restart)
-    measured = _measure(codecs, found, details, build_metrics(metrics, found[0].sampling_rate, asr), listen)
+    measures = build_metrics(metrics, rate, asr, ours.model.config.frame_rate)
+    measured = _measure(codecs, found, details, measures, listen)
     own = describe_ours(ours, measured[ours.name], measure_memory(source, seconds=10.0))
     described = {codec.name: describe_codec(measured[codec.name], codec.bitrate) for codec in codecs}
     described[ours.name]["entropy_bps"] = own["usage"]["entropy_bits"] * ours.model.config.frame_rate
@@ -109,12 +114,13 @@ def evaluate_codec(
             "title": title,
             "sources": data,
             "clips": len(found),
+            "speakers": len({clip.speaker for clip in found}),
             "seconds": sum(len(clip.audio) / clip.sampling_rate for clip in found),
         },
         "ours": own,
         "codecs": described,
         "summary": {name: summarize(rows) for name, rows in measured.items()},
-        "clips": {name: [{"clip": row["clip"], **flat_scores(row)} for row in rows] for name, rows in measured.items()},
+        "clips": {name: [describe_clip(row) for row in rows] for name, rows in measured.items()},
     }
     write_results(output, result, measured)
     return result

@@ -1,29 +1,41 @@
-"""Quality of a reconstruction: functions of two waveforms (N,) at one rate, and summaries with 95 % intervals.
+"""Quality of a reconstruction: functions of two waveforms (N,) at one rate.
 
-`METRICS` names every metric, what it measures and the packages it needs: pip install 'q2d2-tokenizer[eval]', and
-for the two that would pull in torchaudio or a compiler what `Metric.install` says.
+All resample by soxr. A score that cannot be measured is `NotMeasured`, a NaN with a reason. `METRICS` names every
+metric, what it measures and the packages it needs: pip install 'q2d2-tokenizer[eval]', and for the two that would pull
+in torchaudio or a compiler what `Metric.install` says.
 """
 
-import contextlib
 import importlib.util
-import io
 import math
-import sys
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..training.losses import MelLoss
-from ..training.statistics import entropy_bits, entropy_of_counts, usage  # noqa: F401  (summaries too)
+from ..training.projected import load_distillmos
+from .isolated import Isolated, ProcessEnded
+from .statistics import NotMeasured
+from .voice import SIGNAL_SCORES, VOICE_SCORES, Signal, Voice, level_db
 
 METRIC_RATE = 16000
+RESAMPLING = (
+    "Scores at 8 and 16 kHz (PESQ, pitch, DNSMOS, DistillMOS, speaker, words) are after resampling by soxr, HQ."
+)
 _NARROW_RATE = 8000
 _MAX_SI_SDR_DB = 100.0
 _STOI_OF_TOO_LITTLE_SPEECH = 1e-5  # what pystoi returns, with a warning, when it cannot measure
 _SHORTEST_STOI_SECONDS = 0.3  # it needs 30 frames of 12.8 ms
+_SHORTEST_PESQ_SECONDS = 0.25
+_LONGEST_PESQ_SECONDS = 20.0  # its C code has tables for 50 utterances, and writes on behind them
+_SHORTEST_NISQA_SECONDS = 0.2
+_LONGEST_NISQA_SECONDS = 50.0
+_DNSMOS_SAMPLES, _DNSMOS_HOP = 144160, METRIC_RATE  # 9.01 s
+_NISQA_WEIGHTS = Path("~/.torchmetrics/NISQA/nisqa.tar")  # where torchmetrics looks for them
+
+_isolated = Isolated()
 
 
 def _resample(samples: np.ndarray, sampling_rate: int, rate: int) -> np.ndarray:
@@ -32,25 +44,53 @@ def _resample(samples: np.ndarray, sampling_rate: int, rate: int) -> np.ndarray:
     return soxr.resample(samples, sampling_rate, rate).astype(np.float32)
 
 
+def windows(length: int, longest: float) -> list[slice]:
+    """Parts of nearly equal size, as few as have no more than `longest` samples each."""
+    count = max(1, math.ceil(length / longest))
+    edges = [round(i * length / count) for i in range(count + 1)]
+    return [slice(*pair) for pair in zip(edges, edges[1:], strict=False)]
+
+
+def _cannot(reference: np.ndarray, reconstruction: np.ndarray, shortest: float) -> NotMeasured | None:
+    """Why a pair has no score, if it has none: silence, or less than `shortest` samples."""
+    if len(reference) < shortest:
+        return NotMeasured("too short")
+    if not reference.any():
+        return NotMeasured("the recording is silent")
+    return None if reconstruction.any() else NotMeasured("the reconstruction is silent")
+
+
 def _pesq(reference: np.ndarray, reconstruction: np.ndarray, sampling_rate: int, rate: int, mode: str) -> float:
+    if unmeasured := _cannot(reference, reconstruction, _SHORTEST_PESQ_SECONDS * sampling_rate):
+        return unmeasured
+    pair = [_resample(audio, sampling_rate, rate) for audio in (reference, reconstruction)]
+    parts = windows(len(pair[0]), _LONGEST_PESQ_SECONDS * rate)
+    scores = [_pesq_of_window(pair[0][part], pair[1][part], rate, mode) for part in parts]
+    known = ~np.isnan(scores)
+    lengths = np.array([part.stop - part.start for part in parts])
+    return float(np.average(np.array(scores)[known], weights=lengths[known])) if known.any() else scores[0]
+
+
+def _pesq_of_window(reference: np.ndarray, reconstruction: np.ndarray, rate: int, mode: str) -> float:
     from pesq import BufferTooShortError, NoUtterancesError, pesq
 
     if not (reference.any() and reconstruction.any()):
-        return math.nan
-    pair = (_resample(audio, sampling_rate, rate) for audio in (reference, reconstruction))
+        return NotMeasured("silence")
     try:
-        return float(pesq(rate, *pair, mode))
+        return float(_isolated(pesq, rate, reference, reconstruction, mode))
     except (BufferTooShortError, NoUtterancesError):
-        return math.nan
+        return NotMeasured("no utterance")
+    except ProcessEnded:
+        return NotMeasured("its program crashed")
 
 
 def pesq_wb(reference: np.ndarray, reconstruction: np.ndarray, sampling_rate: int) -> float:
-    """Wide-band PESQ (ITU-T P.862.2) after resampling to 16 kHz; NaN without an utterance or of silence."""
+    """Wide-band PESQ (ITU-T P.862.2) at 16 kHz; longer than 20 s, the mean over equal parts by their length."""
     return _pesq(reference, reconstruction, sampling_rate, METRIC_RATE, "wb")
 
 
 def pesq_nb(reference: np.ndarray, reconstruction: np.ndarray, sampling_rate: int) -> float:
-    """Narrow-band PESQ (ITU-T P.862.1) after resampling to 8 kHz; NaN without an utterance or of silence."""
+    """Narrow-band PESQ (ITU-T P.862.1) at 8 kHz; longer than 20 s, the mean over equal parts by their length."""
     return _pesq(reference, reconstruction, sampling_rate, _NARROW_RATE, "nb")
 
 
@@ -58,10 +98,10 @@ def stoi(reference: np.ndarray, reconstruction: np.ndarray, sampling_rate: int) 
     """Short-time objective intelligibility (Taal et al., 2011), not extended; NaN for too little speech."""
     from pystoi import stoi as short_time_objective_intelligibility
 
-    if len(reference) < _SHORTEST_STOI_SECONDS * sampling_rate:
-        return math.nan
+    if unmeasured := _cannot(reference, reconstruction, _SHORTEST_STOI_SECONDS * sampling_rate):
+        return unmeasured
     value = float(short_time_objective_intelligibility(reference, reconstruction, sampling_rate, extended=False))
-    return math.nan if value == _STOI_OF_TOO_LITTLE_SPEECH else value
+    return NotMeasured("too little speech") if value == _STOI_OF_TOO_LITTLE_SPEECH else value
 
 
 def si_sdr(reference: np.ndarray, reconstruction: np.ndarray) -> float:
@@ -72,11 +112,11 @@ def si_sdr(reference: np.ndarray, reconstruction: np.ndarray) -> float:
     target, estimate = (audio.astype(np.float64) - audio.mean() for audio in (reference, reconstruction))
     energy = float(target @ target)
     if energy == 0 or not estimate.any():
-        return math.nan
+        return NotMeasured("silence")
     projection = (estimate @ target) / energy * target
     signal, noise = float(projection @ projection), float(((estimate - projection) ** 2).sum())
     if signal == 0:
-        return math.nan
+        return NotMeasured("nothing in common")
     return -10 * math.log10(noise / signal + 10 ** (-_MAX_SI_SDR_DB / 10))
 
 
@@ -96,10 +136,11 @@ class LogMelDistance:
 
 
 class PitchAgreement:
-    """Error of the fundamental frequency, in cents, and F1 score of the decision voiced or unvoiced.
+    """Error of the pitch in cents, F1 score of the decision voiced or unvoiced, and share of voiced frames lost.
 
     Both tracks are of pYIN (Mauch and Dixon, 2014) at 16 kHz, 60 to 500 Hz, every 10 ms. The error is the mean absolute
-    one over frames voiced in both; it is NaN without any, and F1 is NaN if neither has a voiced frame.
+    one over frames voiced in both. Lost is the share of voiced frames of the recording that are unvoiced in the
+    reconstruction.
     """
 
     def __init__(self, sampling_rate: int):
@@ -112,8 +153,9 @@ class PitchAgreement:
         import librosa
 
         audio = _resample(audio, self._sampling_rate, METRIC_RATE)
-        settings = {"sr": METRIC_RATE, "frame_length": 1024, "hop_length": METRIC_RATE // 100}
-        return librosa.pyin(np.pad(audio, (0, max(0, 1024 - len(audio)))), fmin=60.0, fmax=500.0, **settings)[0]
+        audio = np.pad(audio, (0, max(0, 1024 - len(audio))))
+        hop = METRIC_RATE // 100
+        return librosa.pyin(audio, fmin=60.0, fmax=500.0, sr=METRIC_RATE, frame_length=1024, hop_length=hop)[0]
 
     def __call__(self, reference: np.ndarray, reconstruction: np.ndarray) -> dict[str, float]:
         if reference is not self._reference:  # several codecs in a row are measured on the same recording
@@ -123,13 +165,24 @@ class PitchAgreement:
         both, total = voiced & also_voiced, voiced.sum() + also_voiced.sum()
         cents = 1200 * np.abs(np.log2(found[both] / wanted[both]))
         return {
-            "f0_error_cents": float(cents.mean()) if len(cents) else math.nan,
-            "voicing_f1": float(2 * both.sum() / total) if total else math.nan,
+            "f0_error_cents": float(cents.mean()) if len(cents) else NotMeasured("no frames voiced in both"),
+            "voicing_f1": float(2 * both.sum() / total) if total else NotMeasured("no voiced frames"),
+            "voiced_lost": 1 - float(both.sum() / voiced.sum()) if voiced.any() else NotMeasured("no voiced frames"),
         }
 
 
 class DNSMOS:
-    """Opinion scores predicted by DNSMOS P.835 (overall, speech, background) and P.808; of the reconstruction alone."""
+    """Opinion scores predicted by DNSMOS P.835 (overall, speech, background) and P.808; of the reconstruction alone.
+
+    They are means over windows of 9.01 s, one a second and one that ends with the clip.
+    """
+
+    NAMES = {
+        "ovrl_mos": "dnsmos",
+        "sig_mos": "dnsmos_speech",
+        "bak_mos": "dnsmos_background",
+        "p808_mos": "dnsmos_p808",
+    }
 
     def __init__(self, sampling_rate: int):
         self._sampling_rate = sampling_rate
@@ -138,45 +191,57 @@ class DNSMOS:
         from speechmos import dnsmos
 
         audio = _resample(reconstruction, self._sampling_rate, METRIC_RATE).clip(-1, 1)
-        names = {
-            "ovrl_mos": "dnsmos",
-            "sig_mos": "dnsmos_speech",
-            "bak_mos": "dnsmos_background",
-            "p808_mos": "dnsmos_p808",
-        }
-        if not len(audio):  # it repeats short audio until it is long enough
-            return dict.fromkeys(names.values(), math.nan)
-        scores = dnsmos.run(audio, METRIC_RATE)
-        return {name: float(scores[key]) for key, name in names.items()}
-
-
-@contextlib.contextmanager
-def _stand_in(module: str) -> Iterator[None]:
-    """An empty module of that name while an import runs that names it and does not use it."""
-    present = module in sys.modules
-    sys.modules.setdefault(module, types.ModuleType(module))
-    try:
-        yield
-    finally:
-        if not present:
-            del sys.modules[module]
+        if not len(audio):
+            return dict.fromkeys(self.NAMES.values(), NotMeasured("too short"))
+        last = len(audio) - _DNSMOS_SAMPLES
+        starts = [*range(0, last, _DNSMOS_HOP), last] if last > 0 else [0]  # it repeats short audio until it is enough
+        scores = [dnsmos.run(audio[start:][: _DNSMOS_SAMPLES if last > 0 else None], METRIC_RATE) for start in starts]
+        return {name: float(np.mean([score[key] for score in scores])) for key, name in self.NAMES.items()}
 
 
 class DistillMOS:
     """Opinion score predicted by DistillMOS (Stahl and Gamper, 2025); of the reconstruction alone."""
 
     def __init__(self, sampling_rate: int):
-        # Only its command line uses torchaudio, whose versions are tied to those of torch.
-        with _stand_in("torchaudio"), contextlib.redirect_stdout(io.StringIO()):
-            from distillmos import ConvTransformerSQAModel
-
-            self._model = ConvTransformerSQAModel().eval()
+        self._model = load_distillmos()
         self._sampling_rate = sampling_rate
 
     @torch.no_grad()
     def __call__(self, reference: np.ndarray | None, reconstruction: np.ndarray) -> float:
         audio = _resample(reconstruction, self._sampling_rate, METRIC_RATE)
         return float(self._model(torch.from_numpy(audio).unsqueeze(0)))
+
+
+class NISQA:
+    """Opinion score predicted by NISQA v2, and its parts; of the reconstruction alone, at its own sampling rate.
+
+    Source: Mittag et al., Interspeech 2021. Weights are for measuring only (CC BY-NC-SA 4.0) and never downloaded.
+
+    Raises:
+        FileNotFoundError: If the weights are missing.
+    """
+
+    SCORES = ("nisqa", "nisqa_noisiness", "nisqa_discontinuity", "nisqa_coloration", "nisqa_loudness")
+
+    def __init__(self, sampling_rate: int):
+        if not _NISQA_WEIGHTS.expanduser().is_file():
+            raise FileNotFoundError(
+                f"the metric nisqa needs {_NISQA_WEIGHTS}, got no such file: put weights/nisqa.tar of the repository "
+                "github.com/gabrielmittag/NISQA there (CC BY-NC-SA 4.0: not for commercial use), or leave out nisqa"
+            )
+        from torchmetrics.functional.audio.nisqa import non_intrusive_speech_quality_assessment
+
+        self._measure = non_intrusive_speech_quality_assessment
+        self._sampling_rate = sampling_rate
+
+    def __call__(self, reference: np.ndarray | None, reconstruction: np.ndarray) -> dict[str, float]:
+        if len(reconstruction) < _SHORTEST_NISQA_SECONDS * self._sampling_rate:
+            return dict.fromkeys(self.SCORES, NotMeasured("too short"))
+        parts = windows(len(reconstruction), _LONGEST_NISQA_SECONDS * self._sampling_rate)
+        audio = np.ascontiguousarray(reconstruction, np.float32)
+        scores = [self._measure(torch.from_numpy(audio[part]), self._sampling_rate).numpy() for part in parts]
+        means = np.average(scores, axis=0, weights=[part.stop - part.start for part in parts])
+        return dict(zip(self.SCORES, means.tolist(), strict=True))
 
 
 class SpeakerSimilarity:
@@ -203,7 +268,7 @@ class SpeakerSimilarity:
 class Metric:
     """One entry of `METRICS`."""
 
-    build: Callable[[int], Callable[[np.ndarray, np.ndarray], float | dict[str, float]]]
+    build: Callable[..., Callable[..., float | dict[str, float]]]
     """Function of a sampling rate in Hz that returns a function of reference (N,) and reconstruction (N,)."""
     modules: tuple[str, ...] = ()
     """What it imports besides the core dependencies."""
@@ -211,6 +276,12 @@ class Metric:
     """What to give to `pip install` if one of them is missing."""
     needs_reference: bool = True
     """Whether the reference is looked at."""
+    scores: tuple[str, ...] = ()
+    """Names of its scores, if it gives others than its own."""
+    imitated_by: str = ""
+    """What of the training imitates it, so that it flatters a codec that was trained with that."""
+    of_frames: bool = False
+    """Whether `build` takes the frame rate of the codec as its second argument."""
 
     def missing(self) -> list[str]:
         """Modules it needs that are not installed."""
@@ -224,69 +295,40 @@ def _at(rate_last: Callable[[np.ndarray, np.ndarray, int], float]) -> Callable[[
 
 _RESEMBLYZER = ("resemblyzer", "librosa", "webrtcvad", "scipy")
 METRICS: dict[str, Metric] = {
-    "pesq_wb": Metric(_at(pesq_wb), ("pesq",)),
-    "pesq_nb": Metric(_at(pesq_nb), ("pesq",)),
-    "stoi": Metric(_at(stoi), ("pystoi",)),
-    "log_mel": Metric(LogMelDistance),
+    "pesq_wb": Metric(_at(pesq_wb), ("pesq",), imitated_by="loudness loss"),
+    "pesq_nb": Metric(_at(pesq_nb), ("pesq",), imitated_by="loudness loss"),
+    "stoi": Metric(_at(stoi), ("pystoi",), imitated_by="envelope loss"),
+    "log_mel": Metric(LogMelDistance, imitated_by="mel loss"),
     "si_sdr": Metric(lambda rate: si_sdr),
-    "f0": Metric(PitchAgreement, ("librosa",)),
-    "dnsmos": Metric(DNSMOS, ("speechmos", "onnxruntime", "librosa", "requests"), needs_reference=False),
-    "distillmos": Metric(DistillMOS, ("distillmos", "xls_r_sqa"), "--no-deps distillmos xls-r-sqa", False),
+    "f0": Metric(PitchAgreement, ("librosa",), scores=("f0_error_cents", "voicing_f1", "voiced_lost")),
+    "level_db": Metric(lambda rate: level_db, imitated_by="level loss"),
+    "voice": Metric(Voice, scores=VOICE_SCORES),
+    "signal": Metric(Signal, needs_reference=False, scores=SIGNAL_SCORES, of_frames=True),
+    "dnsmos": Metric(
+        DNSMOS,
+        ("speechmos", "onnxruntime", "librosa", "requests"),
+        needs_reference=False,
+        scores=tuple(DNSMOS.NAMES.values()),
+    ),
+    "nisqa": Metric(NISQA, ("torchmetrics", "librosa", "requests"), needs_reference=False, scores=NISQA.SCORES),
+    "distillmos": Metric(
+        DistillMOS,
+        ("distillmos", "xls_r_sqa"),
+        "--no-deps distillmos xls-r-sqa",
+        needs_reference=False,
+        imitated_by="projected discriminators",
+    ),
     "speaker": Metric(SpeakerSimilarity, _RESEMBLYZER, "librosa webrtcvad-wheels && pip install --no-deps Resemblyzer"),
 }
 
-LOWER_IS_BETTER = {"log_mel", "f0_error_cents", "wer", "cer"}
+LOWER_IS_BETTER = {"log_mel", "f0_error_cents", "voiced_lost", "wer", "cer"}
+LOWER_IS_BETTER |= {"phase_concentration", "peak", "clipped_share"}
+BEST_AT: dict[str, float] = {name: 1.0 for name in (*VOICE_SCORES, "frame_line")} | {"level_db": 0.0}
 
 
-def align(reference: np.ndarray, reconstruction: np.ndarray, max_shift: int) -> np.ndarray:
-    """The reconstruction (N,), shifted by the lag of largest cross-correlation and cut or padded to the reference (N,).
-
-    Args:
-        reference: Samples (N,).
-        reconstruction: Samples (M,), delayed by a constant.
-        max_shift: Largest lag tried, in samples.
-    """
-    size = 1 << (len(reference) + len(reconstruction)).bit_length()
-    spectrum = np.fft.rfft(reconstruction, size) * np.conj(np.fft.rfft(reference, size))
-    correlation = np.fft.irfft(spectrum, size)
-    max_shift = min(max_shift, size // 2 - 1)
-    lags = np.arange(-max_shift, max_shift + 1)
-    lag = int(lags[np.argmax(correlation[lags])])
-    shifted = reconstruction[lag:] if lag >= 0 else np.concatenate([np.zeros(-lag, np.float32), reconstruction])
-    return np.pad(shifted, (0, max(0, len(reference) - len(shifted))))[: len(reference)].astype(np.float32)
-
-
-def mean_and_interval(values: list[float]) -> dict[str, float]:
-    """Number of values that are not NaN, their mean and the half-width of its 95 % interval (normal approximation)."""
-    kept = np.array([value for value in values if not math.isnan(value)])
-    if not len(kept):
-        return {"n": 0, "mean": math.nan, "interval": math.nan}
-    spread = float(kept.std(ddof=1)) if len(kept) > 1 else math.nan
-    return {"n": len(kept), "mean": float(kept.mean()), "interval": 1.96 * spread / math.sqrt(len(kept))}
-
-
-def ratio_and_interval(numerators: list[float], denominators: list[float]) -> dict[str, float]:
-    """Number of pairs without NaN, the sum of one over that of the other, and the half-width of its 95 % interval.
-
-    Such as word errors and words of clips: every word counts the same. The interval is that of a ratio estimator.
-    """
-    pairs = np.array([pair for pair in zip(numerators, denominators, strict=True) if not math.isnan(sum(pair))])
-    pairs = pairs.reshape(-1, 2)
-    if not pairs[:, 1].sum():
-        return {"n": 0, "mean": math.nan, "interval": math.nan}
-    ratio = float(pairs[:, 0].sum() / pairs[:, 1].sum())
-    residuals = (pairs[:, 0] - ratio * pairs[:, 1]) / pairs[:, 1].mean()
-    spread = math.sqrt(float((residuals**2).sum()) / (len(pairs) - 1)) if len(pairs) > 1 else math.nan
-    return {"n": len(pairs), "mean": ratio, "interval": 1.96 * spread / math.sqrt(len(pairs))}
-
-
-def share_and_interval(events: list[bool]) -> dict[str, float]:
-    """Number of events, the share of those that happened, and the ends of its 95 % interval (Wilson).
-
-    Unlike the normal approximation it is not empty where nothing or everything happened.
-    """
-    n, z = len(events), 1.96
-    share = sum(events) / n
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return {"n": n, "share": share, "low": max(0.0, middle - half), "high": min(1.0, middle + half)}
+def imitated_by(score: str) -> str:
+    """What of the training imitates a score; a dash for none."""
+    names = {
+        name: metric.imitated_by for metric_name, metric in METRICS.items() for name in metric.scores or (metric_name,)
+    }
+    return names.get(score) or "–"

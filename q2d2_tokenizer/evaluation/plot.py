@@ -2,22 +2,31 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
-from .metrics import LOWER_IS_BETTER
+from .metrics import BEST_AT, LOWER_IS_BETTER
+
+
+def load_pyplot() -> Any:
+    """matplotlib's pyplot, which draws into files and opens no window."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
 
 
 def arrow(name: str) -> str:
-    """Name of a score and which way is better."""
+    """Name of a score and which way is better, or the value it should have."""
+    if name in BEST_AT:
+        return f"{name} →{BEST_AT[name]:g}"
     return f"{name} {'↓' if name in LOWER_IS_BETTER else '↑'}"
 
 
 def plot_scores(path: Path, summaries: dict[str, dict[str, dict[str, float]]]) -> None:
     """One bar chart with intervals for every score; the bars are codecs, or domains."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = load_pyplot()
     names = list(dict.fromkeys(name for summary in summaries.values() for name in summary))
     columns = min(4, len(names))
     lines = -(-len(names) // columns)

@@ -58,5 +58,5 @@ class Program:
             if not wav.exists():
                 soundfile.write(wav, np.fromfile(raw, "<i2"), self._rate)
             bits = Path(folder, "bits")
-            facts = {"file_bits": 8 * bits.stat().st_size} if bits.exists() else {}
+            facts: dict[str, float | list[int]] = {"file_bits": 8 * bits.stat().st_size} if bits.exists() else {}
             return Decoded(read_audio(wav, clip.sampling_rate), facts)

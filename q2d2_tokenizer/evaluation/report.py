@@ -1,16 +1,33 @@
 """The files `evaluate_codec.py` writes from its result: a table and a page with players."""
 
+import base64
 import html
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
+from .metrics import RESAMPLING, imitated_by
 from .plot import arrow
+from .provenance import written_by
 from .rows import Row, audio_file, flat_scores
 from .tables import markdown_table
 
 Result = dict[str, Any]
+
+
+PAGES = ("README.md", "q2d2_tokenizer/checkpoint/README.md")
+IMITATED = "imitated in training by"  # title of the row that says it of every score
+_README_SCORES = {
+    "pesq_wb": "PESQ-WB",
+    "stoi": "STOI",
+    "dnsmos": "DNSMOS",
+    "nisqa": "NISQA",
+    "distillmos": "DistillMOS",
+    "speaker": "speaker similarity",
+    "wer": "word errors",
+}
 
 
 def score_names(result: Result) -> list[str]:
@@ -34,7 +51,50 @@ def quality_table(result: Result) -> list[list[str]]:
     for codec, summary in result["summary"].items():
         clips = len(result["clips"][codec])
         table.append([codec, str(clips), *(format_score(summary.get(name), clips) for name in names)])
-    return table
+    return [*table, [IMITATED, "–", *map(imitated_by, names)]]
+
+
+def short_table(result: Result) -> list[list[str]]:
+    """Rows of cells, the first one with titles: means of the main scores, for README.md and the model card."""
+    scores = {name: title for name, title in _README_SCORES.items() if name in score_names(result)}
+    table = [["codec", "bit/s", *(title + arrow(name).removeprefix(name) for name, title in scores.items())]]
+    for codec, summary in result["summary"].items():
+        rate = result["codecs"][codec].get("nominal_bps")
+        cells = [_short(name, summary.get(name)) for name in scores]
+        table.append([codec, "–" if rate is None else f"{rate:,.0f}", *cells])
+    return [*table, [IMITATED, "–", *map(imitated_by, scores)]]
+
+
+def _short(name: str, score: dict[str, float] | None) -> str:
+    """A mean and its interval in two or three digits; word errors in percent."""
+    if score is None or not score["n"]:
+        return "–"
+    scale, digits, unit = (100, 1, " %") if name == "wer" else (1, 3 if name in ("stoi", "speaker") else 2, "")
+    interval = "" if math.isnan(score["interval"]) else f" ± {scale * score['interval']:.{digits}f}"
+    return f"{scale * score['mean']:.{digits}f}{interval}{unit}"
+
+
+def fill_tables(text: str, tables: dict[str, list[list[str]]]) -> str:
+    """The Markdown with the tables between <!-- results: NAME --> and <!-- end --> written anew.
+
+    Raises:
+        ValueError: If a mark names no table, or is not closed.
+    """
+
+    def table(match: re.Match) -> str:
+        if match[2] not in tables or not match[3]:
+            problem = "which is not closed by <!-- end -->" if match[2] in tables else "which is none"
+            raise ValueError(f"a mark must be one of results: {', '.join(tables)}; got {match[2]}, {problem}")
+        return f"{match[1]}\n{markdown_table(tables[match[2]])}\n{match[3]}"
+
+    return re.sub(r"(<!-- results: (\w+) -->)\n(?:[^<]*?(<!-- end -->))?", table, text)
+
+
+def fill_pages(output: Path, result: Result) -> None:
+    """Write the tables of README.md and of the card of the weights anew, in the repository of a page in docs/."""
+    for path in (output.parent.parent / page for page in PAGES):
+        if path.is_file():
+            path.write_text(fill_tables(path.read_text(), {"quality": short_table(result)}))
 
 
 def rate_table(result: Result) -> list[list[str]]:
@@ -61,22 +121,46 @@ def usage_table(result: Result) -> list[list[str]]:
     return table
 
 
+def interval_note(result: Result) -> str:
+    """What the intervals are; those of evaluations that did not count speakers are of clips."""
+    if "speakers" not in result["data"]:
+        return "Mean ± half-width of the 95 % interval, of clips."
+    return (
+        "Mean ± half-width of the 95 % interval, of speakers (cluster-robust standard error, t with one degree of "
+        "freedom less than speakers; none for a single speaker)."
+    )
+
+
+def left_out(result: Result) -> list[str]:
+    """For every codec and reason, how many clips have which scores not."""
+    found: dict[tuple[str, str, int], list[str]] = {}
+    for codec, summary in result["summary"].items():
+        for name, score in summary.items():
+            for reason, count in score.get("left_out", {}).items():
+                found.setdefault((codec, reason, count), []).append(name)
+    return [f"{count} of {codec} in {', '.join(names)} ({reason})" for (codec, reason, count), names in found.items()]
+
+
 def notes(result: Result) -> list[str]:
     """Sentences below the tables: what was measured, how, and by which command."""
     ours, run, data = result["ours"], result["run"], result["data"]
+    speakers = f" of {data['speakers']} speakers" if "speakers" in data else ""
     notes = [
-        f"{data['clips']} clips, {data['seconds']:.0f} seconds. Mean ± half-width of the 95 % interval; an arrow shows "
-        f"which way is better. {result['alignment']}",
+        f"{data['clips']} clips{speakers}, {data['seconds']:.0f} seconds. {interval_note(result)} An arrow "
+        "shows which way is better or the best value, the last row what of the training imitates the score. "
+        f"{RESAMPLING} {result['alignment']}",
         f"Q2D2: fingerprint {ours['fingerprint']}, {ours['tokens']} tokens. The entropy is that of the counts, too low "
         "while tokens are not many times the codebook. Files of Opus and Codec2 count with their containers.",
     ]
+    if lost := left_out(result):
+        notes.append(f"Left out: {'; '.join(lost)}.")
     if ours["memory"]:
         memory = ours["memory"]
         notes.append(
             f"Peak memory of coding {memory['audio_seconds']:.0f} seconds both ways: {memory['peak_mb']:.0f} MB, with "
             f"weights and libraries {memory['process_mb']:.0f} MB. Speed: warm, {run['threads']} threads."
         )
-    return [*notes, f"Written by `{run['command']}` at commit {run['commit']}."]
+    return [*notes, written_by(run)]
 
 
 def write_table(path: Path, result: Result) -> None:
@@ -111,7 +195,7 @@ def write_page(path: Path, result: Result, plot: Path, audio: Path, listen: list
         "<h1>Q2D2 evaluation</h1>",
         *(_html_table(table) for table in (quality_table(result), rate_table(result), usage_table(result))),
         *(f"<p>{html.escape(note)}</p>" for note in notes(result)),
-        f'<img src="{html.escape(os.path.relpath(plot, path.parent))}" alt="scores of all codecs">',
+        f'<img src="data:image/png;base64,{base64.b64encode(plot.read_bytes()).decode()}" alt="scores of all codecs">',
         "<h2>Listen</h2>",
         *(_players(rows, audio, path) for rows in listen),
     ]

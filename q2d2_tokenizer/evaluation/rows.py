@@ -1,7 +1,6 @@
 """One row for each codec and clip, kept in a file while they are measured, so that a later run goes on from there."""
 
 import json
-import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +11,12 @@ import soundfile
 import soxr
 
 from . import asr
+from .alignment import align
 from .clips import Clip
 from .codecs import Decoded, Original
-from .metrics import METRICS, align
+from .metrics import METRICS
+from .statistics import NotMeasured
+from .voice import FRAME_RATE
 
 Row = dict[str, Any]
 Measure = Callable[..., float | dict[str, float]]
@@ -43,12 +45,13 @@ class Rows:
         kept = self._rows.setdefault(tuple(row[name] for name in self.KEY), row)
         kept["facts"] |= row["facts"]
         kept["scores"] |= row["scores"]
+        kept["reasons"] = kept.get("reasons", {}) | row.get("reasons", {})
         return kept
 
     def get(self, codec: Any, clip: Clip) -> Row:
         """The row, without any scores if it is new."""
         key = {"codec": codec.name, "identity": codec.identity(clip), "clip": clip.id, "digest": clip.digest}
-        return self.find(**key) | {"seconds": len(clip.audio) / clip.sampling_rate}
+        return self.find(**key) | {"seconds": len(clip.audio) / clip.sampling_rate, "speaker": clip.speaker}
 
     def find(self, **key: str) -> Row:
         """The row of a value for each name of `KEY`, without any scores if it is new."""
@@ -72,15 +75,19 @@ def flat_scores(row: Row) -> dict[str, float]:
     return {name: value for scores in row["scores"].values() for name, value in scores.items()}
 
 
-def build_metrics(names: list[str], sampling_rate: int, asr: str | None = None) -> dict[str, Measure]:
+def build_metrics(
+    names: list[str], sampling_rate: int, asr: str | None = None, frame_rate: float = FRAME_RATE
+) -> dict[str, Measure]:
     """Functions of a clip and a reconstruction (N,) by name of the metric.
 
     Args:
         names: Of `q2d2_tokenizer.evaluation.metrics.METRICS`.
         sampling_rate: In Hz.
         asr: Folder with a model for `asr.Transcriber`, which adds `wer` with the digest of the model.
+        frame_rate: Of the codec under test, in Hz.
     """
-    metrics = {name: _of_clip(METRICS[name].build(sampling_rate)) for name in names}
+    rates = {name: (sampling_rate, frame_rate)[: 1 + METRICS[name].of_frames] for name in names}
+    metrics = {name: _of_clip(METRICS[name].build(*rates[name])) for name in names}
     if asr:
         errors = WordErrors(asr)
         metrics[f"wer {errors.digest}"] = errors
@@ -100,7 +107,7 @@ class WordErrors:
 
     def __call__(self, clip: Clip, audio: np.ndarray) -> dict[str, float]:
         if not clip.text:
-            return {"word_errors": math.nan, "words": math.nan}
+            return {"word_errors": NotMeasured("no English text"), "words": NotMeasured("no English text")}
         heard = self._transcriber.transcribe(soxr.resample(audio, clip.sampling_rate, asr.SAMPLING_RATE))
         errors, words = asr.word_errors(clip.text, heard)
         return {"word_errors": float(errors), "words": float(words)}
@@ -138,4 +145,6 @@ def measure_clip(codec: Any, clip: Clip, metrics: dict[str, Measure], rows: Rows
     if wav:
         soundfile.write(wav, decoded.audio, clip.sampling_rate)
     scores = {name: _scores(name, metrics[name], clip, decoded) for name in wanted}
-    return rows.add(row | {"facts": decoded.facts, "scores": scores})
+    found = [item for part in scores.values() for item in part.items()]
+    reasons = {name: value.reason for name, value in found if isinstance(value, NotMeasured)}
+    return rows.add(row | {"facts": decoded.facts, "scores": scores, "reasons": reasons})

@@ -3,24 +3,37 @@
 import json
 import math
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from ..training.statistics import usage
 from .codecs import OurCodec
-from .metrics import mean_and_interval, ratio_and_interval, usage
 from .rows import Row, flat_scores
+from .statistics import mean_and_interval, ratio_and_interval
 
 
-def summarize(rows: list[Row]) -> dict[str, dict[str, float]]:
-    """Mean, interval and n of every score of one codec."""
-    scores = [flat_scores(row) for row in rows]
+def summarize(rows: list[Row]) -> dict[str, dict[str, Any]]:
+    """Mean, interval and n of every score of one codec, and why clips were left out, if any were."""
+    scores, speakers = [flat_scores(row) for row in rows], [row["speaker"] for row in rows]
     columns = {name: [values[name] for values in scores] for name in scores[0]}
     errors, words = (columns.pop(name, None) for name in ("word_errors", "words"))
-    summary = {name: mean_and_interval(values) for name, values in columns.items()}
-    return summary if words is None else summary | {"wer": ratio_and_interval(errors, words)}
+    summary: dict[str, Any] = {name: mean_and_interval(values, speakers) for name, values in columns.items()}
+    for name, score in summary.items():
+        if reasons := Counter(row["reasons"][name] for row in rows if name in row.get("reasons", {})):
+            score["left_out"] = dict(reasons)
+    if errors is None or words is None:
+        return summary
+    return summary | {"wer": ratio_and_interval(errors, words, speakers)}
+
+
+def describe_clip(row: Row) -> dict[str, Any]:
+    """What evaluation.json holds of a clip: its scores, and why some are missing, if they are."""
+    kept = {name: reason for name, reason in row.get("reasons", {}).items() if name in flat_scores(row)}
+    return {"clip": row["clip"], "speaker": row["speaker"], **flat_scores(row)} | ({"reasons": kept} if kept else {})
 
 
 def describe_codec(rows: list[Row], nominal_bps: float | None) -> dict[str, float]:
@@ -72,5 +85,5 @@ def read_result(folder: Path) -> dict[str, Any]:
     result = json.loads((folder / "evaluation.json").read_text())
     for summary in result["summary"].values():
         for score in summary.values():
-            score.update({key: math.nan for key, value in score.items() if value is None})
+            score |= {key: math.nan for key, value in score.items() if value is None}
     return result

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from ..corpus.shards import list_shards, read_metadata
-from .metrics import entropy_of_counts
-from .provenance import describe_run
+from ..training.statistics import entropy_of_counts
+from .plot import load_pyplot
+from .provenance import describe_run, require_commit, written_by
 from .tables import format_cell, markdown_table
 
 
@@ -76,11 +77,7 @@ def summarize(found: dict[str, Any], grids: list[np.ndarray]) -> dict[str, Any]:
 
 def write_plot(path: Path, found: dict[str, Any], grids: list[np.ndarray], summary: dict[str, Any]) -> None:
     """Histogram of every grid, counts of all tokens by rank, and lengths of the recordings."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = load_pyplot()
     panels = len(grids) + 2
     figure, axes = plt.subplots(panels, 1, figsize=(9, 2 * panels), layout="constrained")
     for axis, grid, row in zip(axes, grids, summary["usage"][1:], strict=False):
@@ -106,14 +103,15 @@ def write_results(folder: Path, found: dict[str, Any]) -> str:
         folder: Folder to write; made if absent.
         found: What `read_counts` found.
     """
+    require_commit(folder)
     grids = grid_counts(found["counts"], json.loads(found["codec"]["points_per_group"]))
     summary = summarize(found, grids)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokens.json").write_text(json.dumps(summary, indent=1) + "\n")
     rates = [["", "value"], *([name.replace("_", " "), format_cell(value)] for name, value in summary["rates"].items())]
     usage = [list(summary["usage"][0]), *([format_cell(cell) for cell in row.values()] for row in summary["usage"])]
-    source = f"Codec {found['codec']['codec_fingerprint']}. Written by `{summary['run']['command']}` at commit "
-    text = "\n\n".join([markdown_table(rates), markdown_table(usage), source + f"{summary['run']['commit']}."])
+    source = f"Codec {found['codec']['codec_fingerprint']}. {written_by(summary['run'])}"
+    text = "\n\n".join([markdown_table(rates), markdown_table(usage), source])
     (folder / "tokens.md").write_text(text + "\n")
     write_plot(folder / "tokens.png", found, grids, summary)
     return text

@@ -24,6 +24,8 @@ from benchmarking import add_arguments, median_of, write_results
 
 from q2d2_tokenizer import read_audio, sample_recording
 from q2d2_tokenizer.evaluation.memory import measure
+from q2d2_tokenizer.evaluation.plot import load_pyplot
+from q2d2_tokenizer.evaluation.provenance import require_commit
 
 CELL = ("codec", "threads", "batch", "dtype", "mode")
 SPEEDS = {"encode_x": "encode, x real time", "decode_x": "decode, x real time"}
@@ -89,11 +91,7 @@ def compare(cells: list[dict[str, Any]], runs: dict[str, list[dict[str, Any]]]) 
 
 def plot(path: Path, rows: list[dict[str, Any]]) -> None:
     """Bars of speed: one line of panels for each setting, a bar for each codec."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = load_pyplot()
     settings = {key: list(group) for key, group in itertools.groupby(rows, lambda row: tuple(row[k] for k in CELL[1:]))}
     size = (10, 0.6 + len(settings) * (0.5 + 0.25 * len(CODECS)))
     figure, axes = pyplot.subplots(len(settings), 2, figsize=size, squeeze=False, layout="constrained", sharex="col")
@@ -128,6 +126,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.worker:
         print(json.dumps(work(args)))
         return
+    require_commit(args.output)
     names = [name for i, name in enumerate(CODECS) if i == 0 or name in args.codecs]
     grid = itertools.product(args.threads, args.batch, args.dtypes, args.modes)
     cells = [dict(zip(CELL, (name, *cell), strict=True)) for cell in grid for name in names]

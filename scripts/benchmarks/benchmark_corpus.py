@@ -24,6 +24,7 @@ from benchmarking import median_of, write_results
 from tqdm import tqdm
 
 from q2d2_tokenizer.corpus.shards import list_shards
+from q2d2_tokenizer.evaluation.provenance import require_commit
 
 _SCRIPT = Path(__file__).parents[1] / "tokenize_dataset.py"
 
@@ -62,6 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=3, help="turns")
     parser.add_argument("--rows_per_shard", type=int, default=10, help="few, so that no process waits for a last shard")
     args = parser.parse_args(argv)
+    require_commit(args.output)
     args.threads, args.seed = 1, "none (nothing is random)"
     settings = {"inputs": args.inputs, "rows_per_shard": args.rows_per_shard}
     kept = KeptRuns(args.output / "details" / "corpus.jsonl", settings)

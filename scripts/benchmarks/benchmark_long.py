@@ -26,6 +26,7 @@ from benchmarking import write_results
 from q2d2_tokenizer import Q2D2Model, default_checkpoint, read_audio, sample_recording
 from q2d2_tokenizer.audio.recordings import decode_to_file, encode_file
 from q2d2_tokenizer.evaluation.memory import resident_mb
+from q2d2_tokenizer.evaluation.provenance import require_commit
 
 RATE = 16000
 SHORT_SECONDS = 10
@@ -79,6 +80,7 @@ def main() -> int:
     if arguments.worker is not None:
         print(json.dumps(work(arguments.worker, arguments.folder)))
         return 0
+    require_commit(arguments.output)
     with tempfile.TemporaryDirectory() as folder:
         write_recording(Path(folder, "short.flac"), SHORT_SECONDS, arguments.seed)
         write_recording(Path(folder, "long.flac"), arguments.hours * 3600, arguments.seed)

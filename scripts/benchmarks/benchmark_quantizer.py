@@ -22,6 +22,7 @@ from torch import Tensor
 from vector_quantize_pytorch import FSQ
 
 from q2d2_tokenizer.evaluation.memory import measure
+from q2d2_tokenizer.evaluation.provenance import require_commit
 from q2d2_tokenizer.lattices import build_groups, lattice_points
 from q2d2_tokenizer.quantizers import Lattices
 
@@ -111,6 +112,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.worker:
         print(json.dumps(work(args)))
         return
+    require_commit(args.output)
     names = [f"{method}|{size}" for size in RHOMBIC for method in METHODS]
     runs = run_in_turns(__file__, names, argv, args.repeats)
     rows = [{"same_codes": "-"} | median_of(runs[name]) for name in names]

@@ -6,7 +6,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from q2d2_tokenizer.evaluation.provenance import describe_run
+from q2d2_tokenizer.evaluation.plot import load_pyplot
+from q2d2_tokenizer.evaluation.provenance import describe_run, written_by
 from q2d2_tokenizer.evaluation.tables import format_cell, markdown_table
 
 MEMORY_METHOD = (
@@ -45,18 +46,14 @@ def write_results(folder: Path, name: str, settings: argparse.Namespace, rows: l
     content = {"run": provenance, "settings": values, "results": rows, "all_runs": runs}
     (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
     table = markdown_table([list(rows[0]), *([format_cell(value) for value in row.values()] for row in rows)])
-    source = f"Written by `{provenance['command']}` at commit {provenance['commit']}, seed {settings.seed}."
+    source = f"Seed {settings.seed}. {written_by(provenance)}"
     (folder / f"{name}.md").write_text(f"{table}\n\n{source}\n")
     print(table)
 
 
 def plot_bars(path: Path, rows: list[dict], panels: dict[str, str], log: bool) -> None:
     """Horizontal bars of the rows, labelled by their first column, with one panel per column of `panels`."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = load_pyplot()
     figure, axes = pyplot.subplots(1, len(panels), figsize=(5 * len(panels), 0.5 * len(rows) + 1.5), sharey=True)
     labels = [str(next(iter(row.values()))) for row in rows]
     for axis, (column, title) in zip(axes, panels.items(), strict=True):

@@ -30,6 +30,8 @@ from lm.layout import Layout
 from lm.model import ModelSettings, make_language_model
 from lm.training import LanguageModelTrainer, TrainConfig
 from q2d2_tokenizer.evaluation.memory import measure_peak
+from q2d2_tokenizer.evaluation.plot import load_pyplot
+from q2d2_tokenizer.evaluation.provenance import require_commit
 
 BIG = "pairs, big codebook"
 CONTESTANTS = ["flat", "pairs", BIG]
@@ -104,11 +106,7 @@ def table_row(name: str, run: dict[str, Any]) -> dict[str, Any]:
 
 def plot_curves(path: Path, runs: dict[str, dict[str, Any]]) -> None:
     """Held-out bits per second by step."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = load_pyplot()
     figure, axis = pyplot.subplots(figsize=(7, 4))
     for name, run in runs.items():
         if run["validations"]:
@@ -135,6 +133,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.worker:
         print(json.dumps(work(args)))
         return
+    require_commit(args.output)
     runs = {name: run for name, (run,) in run_in_turns(__file__, CONTESTANTS, argv, 1).items()}
     big = Layout(math.prod(args.big_groups), 24000, "random", points_per_group=tuple(args.big_groups))
     with torch.device("meta"):

@@ -10,7 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
-from q2d2_tokenizer.evaluation.provenance import describe_run
+from q2d2_tokenizer.evaluation.provenance import describe_run, require_commit, written_by
 from q2d2_tokenizer.evaluation.tables import markdown_table
 
 _HOURS = (1, 1_000, 100_000)
@@ -54,6 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 64, 1024], help="default: %(default)s")
     parser.add_argument("--price_per_core_hour", type=float, required=True, help="in the currency of your bill")
     args = parser.parse_args(argv)
+    require_commit(args.measured)
     measured = json.loads(args.measured.read_text())
     one = next(row for row in measured["results"] if row["processes"] == 1)
     table = cost_rows(
@@ -64,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
         f"One process on one core tokenizes {one['times_real_time']:.1f}x real time, measured at commit "
         f"{measured['run']['commit']} by `{measured['run']['command']}`. The cost assumes {args.price_per_core_hour:g} "
         f"per hour of a core.\n\n{markdown_table(table)}\n\n"
-        f"Written by `{run['command']}` at commit {run['commit']}.\n"
+        f"{written_by(run)}\n"
     )
     args.measured.with_name("cost.md").write_text(text)
     print(text)

@@ -14,7 +14,7 @@ from corpora import OPTIONS, SCRIPTS, digests, tokenize
 
 from q2d2_tokenizer.commands.main import main
 from q2d2_tokenizer.corpus.shards import find_row, load_token_shards
-from q2d2_tokenizer.evaluation.metrics import entropy_bits
+from q2d2_tokenizer.training.statistics import entropy_bits
 
 
 def free_port() -> int:

@@ -31,7 +31,6 @@ RATE = 24000
 @pytest.fixture
 def setting(tmp_path, tiny_model, language_model, speech_like, monkeypatch) -> list[str]:
     """Arguments for models, three recordings of two speakers, their tokens, and measures that cost nothing."""
-    pytest.importorskip("matplotlib")
     import io
 
     import soundfile

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 
@@ -29,7 +31,6 @@ METRICS = ["log_mel", "si_sdr"]
 @pytest.fixture
 def setting(tmp_path, tiny_model, speech_like, monkeypatch):
     """Arguments that measure a tiny codec on two recordings."""
-    pytest.importorskip("matplotlib")
     monkeypatch.setattr(eval_evaluate, "measure_memory", lambda *args, **kwargs: None)
     tiny_model.save_pretrained(tmp_path / "checkpoint")
     (tmp_path / "data").mkdir()
@@ -55,7 +56,7 @@ def test_all_files_are_written_and_agree(setting, tmp_path, tiny_model):
         "n": 2,
         "mean": pytest.approx(mean),
         "interval": pytest.approx(
-            1.96 * np.std([row["log_mel"] for row in result["clips"][name]], ddof=1) / math.sqrt(2)
+            12.7062 * np.std([row["log_mel"] for row in result["clips"][name]], ddof=1) / math.sqrt(2)
         ),
     }
     config, ours = tiny_model.config, result["ours"]
@@ -66,6 +67,7 @@ def test_all_files_are_written_and_agree(setting, tmp_path, tiny_model):
     assert result["codecs"][name]["entropy_bps"] == pytest.approx(entropy_bps) and entropy_bps <= config.bitrate
     page = (tmp_path / "out" / "details" / "index.html").read_text()
     (wav,) = (tmp_path / "out" / "details" / "audio").iterdir()
+    assert 'src="data:image/png;base64,' in page
     assert page.count("<audio") == 1 and f"audio/{wav.name}" in page
     assert f"| {name} | 2 |" in (tmp_path / "out" / "evaluation.md").read_text()
     assert (tmp_path / "out" / "evaluation.png").stat().st_size > 1000
@@ -191,14 +193,13 @@ def rows_of(folder):
 
 
 def test_clip_ids_are_different_and_follow_the_data(tmp_path):
-    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         soundfile.write(tmp_path / folder / "x.wav", np.zeros(10), RATE)
     pq.write_table(pa.table({"id": ["p/1", "p-1", "p2", "x-2"], "audio": [b""] * 4}), tmp_path / "named.parquet")
     pq.write_table(pa.table({"audio": [b"", b""]}), tmp_path / "plain.parquet")
     plain = ["plain-00000", "plain-00001"]
-    assert eval_clips.different_names([name for name, _ in rows_of(tmp_path)]) == [
+    assert eval_clips.different_names([name for name, _, _ in rows_of(tmp_path)]) == [
         "x",
         "x-3",
         "p-1",
@@ -223,6 +224,46 @@ def test_rows_of_other_samples_or_checkpoints_are_not_used(tmp_path):
 def test_speed_and_bitrate_from_rows():
     rows = [{"seconds": 2.0, "facts": {"encode_seconds": 0.5, "file_bits": 100}} for _ in range(3)]
     assert eval_summary.describe_codec(rows, None) == {"file_bps": 50.0, "encode_speed": 4.0}
+
+
+def test_speakers_are_those_of_the_data_or_of_the_ids(tmp_path):
+    soundfile.write(tmp_path / "x.wav", np.zeros(10), RATE)
+    pq.write_table(pa.table({"audio": [b"", b""], "speaker": ["anna", None]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"audio": [b""]}), tmp_path / "b.parquet")
+    assert [speaker for _, _, speaker in rows_of(tmp_path)] == ["anna", "", "", ""]
+    audio = np.zeros(10, np.float32)
+    known = [eval_clips.Clip(name, audio, RATE).speaker for name in ("1272-128104-0000", "kathleen-arctic_1", "x")]
+    assert known == ["1272", "kathleen-arctic_1", "x"]
+    assert eval_clips.Clip("1272-128104-0000", audio, RATE, speaker="anna").speaker == "anna"
+
+
+def test_intervals_are_of_speakers(setting, tmp_path):
+    for i in range(2):
+        (tmp_path / "data" / f"clip{i}.wav").rename(tmp_path / "data" / f"12-34-{i}.wav")
+    main(["evaluate", *setting])
+    result = read(tmp_path / "out")[0]
+    assert result["data"]["speakers"] == 1
+    assert next(iter(result["summary"].values()))["log_mel"]["interval"] is None
+    assert "2 clips of 1 speakers" in (tmp_path / "out" / "evaluation.md").read_text()
+
+
+def test_what_cannot_be_measured_is_left_out_and_said(setting, tmp_path):
+    soundfile.write(tmp_path / "data" / "silence.wav", np.zeros(RATE // 2), RATE)
+    main(["evaluate", *setting])
+    result = read(tmp_path / "out")[0]
+    (name,) = result["summary"]
+    score = result["summary"][name]["si_sdr"]
+    assert score["n"] == 2 and score["left_out"] == {"silence": 1}
+    assert result["clips"][name][2]["reasons"] == {"si_sdr": "silence"} and result["clips"][name][2]["si_sdr"] is None
+    assert f"Left out: 1 of {name} in si_sdr (silence)." in (tmp_path / "out" / "evaluation.md").read_text()
+    main(["evaluate", *setting])  # from the rows of the first run
+    assert read(tmp_path / "out")[0]["clips"] == result["clips"]
+
+
+def test_frames_of_the_codec_reach_the_metrics_that_ask_for_them():
+    built = eval_rows.build_metrics(["signal", "log_mel"], RATE, frame_rate=50.0)
+    buzz = np.random.default_rng(0).standard_normal(2 * RATE) * (1 + 0.5 * np.cos(np.arange(2 * RATE) * np.pi / 80))
+    assert built["signal"](eval_clips.Clip("a", buzz, RATE), buzz)["frame_line"] > 10  # 150 Hz
 
 
 def test_json_has_no_nan():
@@ -265,12 +306,11 @@ def test_word_errors_count_where_an_english_text_is_known(setting, tmp_path, mon
 
 
 def test_texts_follow_the_data(tmp_path):
-    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     columns = {"audio": [b"", b""], "text": ["yes", "ja"], "language": ["en", "nl"]}
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
     pq.write_table(pa.table({"audio": [b""], "text": ["yes"]}), tmp_path / "b.parquet")
     pq.write_table(pa.table({"audio": [b""]}), tmp_path / "c.parquet")
-    assert [text for _, text in rows_of(tmp_path)] == ["yes", "", "yes", ""]
+    assert [text for _, text, _ in rows_of(tmp_path)] == ["yes", "", "yes", ""]
 
 
 def test_any_program_is_a_codec(speech_like):
@@ -311,6 +351,8 @@ def test_domains_are_measured_and_make_a_page(setting, tmp_path, monkeypatch):
     decoded = sorted(path.name for path in (tmp_path / "cache").glob("*.i16"))
     main(["evaluate-domains", *own, "--cache", str(tmp_path / "cache"), *further])
     assert sorted(path.name for path in (tmp_path / "cache").glob("*.i16")) == decoded  # once for all runs
+    assert [path.name for path in (tmp_path / "out").rglob("evaluation.*")] == ["evaluation.json"] * 3
+    assert "| imitated in training by | – | mel loss | – |" in table
     folders = sorted(str(path) for path in (tmp_path / "out").iterdir())
     main(["results", *folders, "--output", str(tmp_path / "RESULTS.md")])
     page = (tmp_path / "RESULTS.md").read_text()

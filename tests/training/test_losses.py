@@ -8,6 +8,7 @@ import pytest
 import soundfile
 import soxr
 import torch
+from pesq import pesq
 
 import q2d2_tokenizer
 from q2d2_tokenizer.layers import frame_signal
@@ -64,7 +65,6 @@ def test_loudness_bands_cover_the_spectrum_once():
 
 @pytest.mark.parametrize("rate", [16_000, RATE])
 def test_loudness_loss_is_pesq_but_for_what_it_says(rate, monkeypatch):
-    pesq = pytest.importorskip("pesq").pesq
     speech = soxr.resample(*soundfile.read(SAMPLE, dtype="float32"), 16_000)
     monkeypatch.setattr(LoudnessLoss, "BEYOND_LIMIT", 0.0)
     monkeypatch.setattr(LoudnessLoss, "FORGIVEN_COLOUR", 100.0)

@@ -15,7 +15,8 @@ from lm.model import IGNORED, LanguageModel
 from lm.scoring import Totals, make_scorer
 
 from ...configuration_q2d2 import Q2D2Config
-from ..metrics import entropy_bits, ratio_and_interval
+from ...training.statistics import entropy_bits
+from ..statistics import ratio_and_interval
 
 _TOKENS_PER_BATCH = 8192
 

@@ -6,8 +6,10 @@ from typing import Any
 
 from lm.generate import ENDED, LOOPED, MAX_LENGTH
 
-from ..plot import plot_scores
-from ..report import format_score
+from ..metrics import imitated_by
+from ..plot import load_pyplot, plot_scores
+from ..provenance import written_by
+from ..report import IMITATED, format_score
 from ..tables import markdown_table
 from .speech import SILENT
 
@@ -66,6 +68,8 @@ def speech_table(result: Result) -> list[list[str]]:
         shares = [_percent(summary.get(name)) for name in _SHARES]
         speed = f"{summary['speed']:.2f}" if "speed" in summary else "–"
         table.append([system, str(summary["runs"]), *errors, *scores, *shares, speed])
+    if names:
+        table.append([IMITATED, "–", *["–" for _ in _ERRORS], *map(imitated_by, names), *["–" for _ in _SHARES], "–"])
     return table
 
 
@@ -78,7 +82,7 @@ def write_report(path: Path, result: Result) -> None:
         "zero-order entropy is that of the counts of held-out codes, too low while codes are not many times the "
         "codebook. Bits of a grid are given the grids before it, without <eos>.",
         f"Speed: {run['threads']} threads, decoding included.",
-        f"Written by `{run['command']}` at commit {run['commit']}.",
+        written_by(run),
     ]
     tables = [likelihood_table(result), group_table(result), speech_table(result)]
     path.write_text("\n\n".join([*(markdown_table(table) for table in tables if len(table) > 1), *notes]) + "\n")
@@ -86,11 +90,7 @@ def write_report(path: Path, result: Result) -> None:
 
 def plot_likelihood(path: Path, result: Result) -> None:
     """Bits per token by place after `<audio>`, with the nominal and the zero-order ones."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = load_pyplot()
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
     for name, facts in result["likelihood"].items():
         bits = facts["bits_by_place"]

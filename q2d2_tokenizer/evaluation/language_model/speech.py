@@ -16,8 +16,9 @@ from ...modeling_q2d2 import Q2D2Model
 from ...speech import decode_pieces
 from .. import asr
 from ..codecs import weights_digest
-from ..metrics import METRICS, mean_and_interval, ratio_and_interval, share_and_interval
+from ..metrics import METRICS
 from ..rows import Row, Rows, audio_file
+from ..statistics import mean_and_interval, ratio_and_interval, share_and_interval
 from .tasks import CODEC, RECORDING, TTS, VOICE, Task, identify
 
 SILENT = "silent"
@@ -37,11 +38,11 @@ class SpeechMeasures:
         self._metrics = {name: METRICS[name].build(sampling_rate) for name in metrics}
         self._rate = sampling_rate
         self._transcriber = asr.Transcriber(asr_folder) if asr_folder else None
-        self._errors_name = f"errors {self._transcriber.digest}" if asr_folder else ""
-        self.names = [*metrics, *([self._errors_name] if asr_folder else [])]
+        self._errors_name = f"errors {self._transcriber.digest}" if self._transcriber else ""
+        self.names = [*metrics, *([self._errors_name] if self._transcriber else [])]
 
     def __call__(self, task: Task, audio: np.ndarray) -> dict[str, dict[str, float]]:
-        scores = {}
+        scores: dict[str, dict[str, Any]] = {}
         for name, measure in self._metrics.items():
             if METRICS[name].needs_reference and task.voice is None:
                 scores[name] = {}
@@ -49,11 +50,11 @@ class SpeechMeasures:
             value = measure(task.voice, audio)
             scores[name] = value if isinstance(value, dict) else {name: value}
         if self._transcriber:
-            scores[self._errors_name] = self._errors(task, audio) if task.text else {}
+            scores[self._errors_name] = self._errors(self._transcriber, task, audio) if task.text else {}
         return scores
 
-    def _errors(self, task: Task, audio: np.ndarray) -> dict[str, Any]:
-        heard = self._transcriber.transcribe(soxr.resample(audio, self._rate, asr.SAMPLING_RATE))
+    def _errors(self, transcriber: asr.Transcriber, task: Task, audio: np.ndarray) -> dict[str, Any]:
+        heard = transcriber.transcribe(soxr.resample(audio, self._rate, asr.SAMPLING_RATE))
         word_errors, words = asr.word_errors(task.text, heard)
         letter_errors, letters = asr.letter_errors(task.text, heard)
         counts = {"word_errors": word_errors, "words": words, "letter_errors": letter_errors, "letters": letters}
@@ -104,7 +105,7 @@ class Speech:
         rate = self._codec.config.sampling_rate
         soundfile.write(audio_file(self._folder, row), audio, rate)
         facts |= {"seconds": len(audio) / rate, SILENT: goes_silent(audio, rate)}
-        if task.system in (TTS, VOICE):
+        if task.system in (TTS, VOICE) and task.codes is not None:
             facts["true_seconds"] = len(task.codes) / self._codec.config.frame_rate
         return self._with_names(self._rows.add(row | {"facts": facts, "scores": self._measures(task, audio)}))
 
@@ -118,10 +119,12 @@ class Speech:
 
     def _say(self, task: Task) -> tuple[np.ndarray, dict[str, Any]]:
         if task.system == RECORDING:
+            assert task.audio is not None
             return task.audio, {}
         if task.system == CODEC:
             codes = torch.from_numpy(task.codes).view(1, 1, -1)
             return self._codec.decode(codes).audio_values.flatten().numpy(), {}
+        assert task.prompt is not None
         start = time.perf_counter()
         settings, _ = self._settings_and_identity(task)
         generation = Generation(self._language_model, [task.prompt], settings, [task.prompt_text])

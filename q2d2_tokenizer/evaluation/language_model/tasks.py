@@ -96,7 +96,7 @@ def recording_tasks(recordings: list[Recording], language_model: LanguageModel, 
     The voice is that of the speaker's next short recording, which is also the prompt; without one there is no voice.
     """
     longest = LONGEST_VOICE_SECONDS * codec.config.frame_rate
-    tasks = []
+    tasks: list[Task] = []
     for number, one in enumerate(recordings):
         others = recordings[number + 1 :] + recordings[:number]
         others = [other for other in others if other.speaker == one.speaker and len(other.codes) <= longest]
@@ -126,7 +126,7 @@ def sentence_tasks(path: Path, language_model: LanguageModel) -> list[Task]:
     Raises:
         ValueError: If nothing of a line can be read.
     """
-    tasks = []
+    tasks: list[Task] = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         if not line.strip():
             continue

@@ -1,0 +1,49 @@
+"""What the pages say is what the evaluations measured."""
+
+from pathlib import Path
+
+import pytest
+
+from q2d2_tokenizer.evaluation.report import PAGES, fill_pages, fill_tables, quality_table, short_table
+from q2d2_tokenizer.evaluation.summary import read_result
+from q2d2_tokenizer.evaluation.tables import markdown_table
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "docs" / "results"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_tables_of_a_page_are_those_of_the_evaluation(page):
+    text = (ROOT / page).read_text()
+    assert "<!-- results: quality -->" in text
+    filled = fill_tables(text, {"quality": short_table(read_result(RESULTS))})
+    assert filled == text, f"{page} is not what docs/results says: run q2d2 results"
+
+
+def test_the_page_of_results_has_every_evaluation():
+    page = (ROOT / "docs" / "RESULTS.md").read_text()
+    for path in RESULTS.rglob("evaluation.json"):
+        assert markdown_table(quality_table(read_result(path.parent))) in page, f"{path}: run q2d2 results"
+
+
+def test_marks_are_filled_and_the_text_around_them_stays(tmp_path):
+    tables = {"quality": [["a", "b"], ["1", "2"]]}
+    text = "before\n<!-- results: quality -->\n| old |\n<!-- end -->\nafter <!-- a comment --> \n"
+    filled = fill_tables(text, tables)
+    expected = "before\n<!-- results: quality -->\n| a | b |\n|---|---|\n| 1 | 2 |\n<!-- end -->"
+    assert filled == expected + "\nafter <!-- a comment --> \n"
+    assert fill_tables(filled, tables) == filled and fill_tables("nothing", tables) == "nothing"
+    with pytest.raises(ValueError, match="one of results: quality; got speed, which is none"):
+        fill_tables(text.replace("quality", "speed"), tables)
+    with pytest.raises(ValueError, match="got quality, which is not closed"):
+        fill_tables("<!-- results: quality -->\n| old |\n", tables)
+
+
+def test_readme_and_card_beside_a_page_are_filled(tmp_path):
+    mark = "<!-- results: quality -->\n<!-- end -->\n"
+    for page in PAGES:
+        (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / page).write_text(mark)
+    fill_pages(tmp_path / "docs" / "RESULTS.md", read_result(RESULTS))
+    filled = {(tmp_path / page).read_text() for page in PAGES}
+    assert len(filled) == 1 and mark not in filled
