@@ -1,6 +1,5 @@
 """Text normalisation, numbers, and the text tokenizer with its script."""
 
-import runpy
 import string
 from pathlib import Path
 
@@ -12,8 +11,8 @@ import pytest
 from lm.english import cardinal, ordinal, year
 from lm.pronunciations import Pronunciations
 from lm.text import ALPHABET, TextTokenizer, normalize_text, split_text, train_text_tokenizer
+from q2d2_tokenizer.commands.main import main
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "train_text_tokenizer.py"
 SENTENCES = [
     "The print could have been placed on the carton at any time within this period.",
     "It was the best of times, it was the worst of times!",
@@ -129,12 +128,11 @@ def test_bad_training_data_and_files():
 
 
 def test_script_writes_the_same_model_every_time(tmp_path, capsys):
-    main = runpy.run_path(str(SCRIPT))["main"]
     pyarrow.parquet.write_table(pyarrow.table({"text": [*SENTENCES, "", None]}), tmp_path / "a.parquet")
     (tmp_path / "dictionary").write_text(DICTIONARY)
     options = ["--data", str(tmp_path), "--size", "60", "--pronunciations", str(tmp_path / "dictionary")]
     for name in ("one", "two"):
-        main([*options, "--output", str(tmp_path / "out" / name)])
+        assert main(["train-text-tokenizer", *options, "--output", str(tmp_path / "out" / name)]) == 0
     one, two = (TextTokenizer.load(tmp_path / "out" / name) for name in ("one", "two"))
     assert one.fingerprint == two.fingerprint and one.fingerprint in capsys.readouterr().out
     one.save(tmp_path)
