@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..audio.voice import SIGNAL_SCORES, VOICE_SCORES, NotMeasured, Signal, Voice, level_db
 from ..training.losses import MelLoss
 from ..training.projected import load_distillmos
 from .isolated import Isolated, ProcessEnded
-from .statistics import NotMeasured
-from .voice import SIGNAL_SCORES, VOICE_SCORES, Signal, Voice, level_db
 
 METRIC_RATE = 16000
 RESAMPLING = (

@@ -10,13 +10,12 @@ import numpy as np
 import soundfile
 import soxr
 
+from ..audio.voice import FRAME_RATE, NotMeasured
 from . import asr
 from .alignment import align
 from .clips import Clip
 from .codecs import Decoded, Original
 from .metrics import METRICS
-from .statistics import NotMeasured
-from .voice import FRAME_RATE
 
 Row = dict[str, Any]
 Measure = Callable[..., float | dict[str, float]]

@@ -8,17 +8,6 @@ import numpy as np
 _T_OF_FEW = {1: 12.7062, 2: 4.3027}
 
 
-class NotMeasured(float):
-    """NaN that says why there is no value."""
-
-    reason: str
-
-    def __new__(cls, reason: str) -> "NotMeasured":
-        value = super().__new__(cls, math.nan)
-        value.reason = reason
-        return value
-
-
 def t_quantile(degrees: int) -> float:
     """Quantile .975 of Student's t, to .2 %.
 

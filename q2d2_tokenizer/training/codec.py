@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..audio.files import write_atomically
+from ..audio.voice import measure_voice
 from ..bundled import default_checkpoint
 from ..configuration_q2d2 import Q2D2Config
 from ..export import save_feature_extractor
@@ -270,23 +271,30 @@ class CodecTrainer(ResumableTrainer):
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Mel loss and code usage of the averaged weights on whole validation clips; writes the first three as wav."""
+        """Mel loss, use of codes, and what no loss imitates, of the averaged weights; writes three clips as wav.
+
+        Choose among checkpoints by the measures of `audio.voice`, and by judges such as NISQA, not by the mel loss.
+        """
         assert self.validation is not None
         codec = self.averaged.eval()
         clips = self.validation.spread(self.config.validation_clips)
         losses: list[float] = []
         used: set[int] = set()
+        pairs = []
         for number, index in enumerate(clips):
             audio = torch.from_numpy(to_float32(self.validation[index])).view(1, 1, -1)
             audio = audio.to(self.accelerator.device)
             output = codec(audio)
             losses.append(self.spectral_losses["mel"](output.audio_values, audio).item())
             used.update(output.audio_codes.flatten().tolist())
+            pairs.append((audio.flatten().cpu().numpy(), output.audio_values.flatten().cpu().numpy()))
             if number < 3 and self.accelerator.is_main_process:
                 path = self.output / "validation" / f"{number}.wav"
                 path.parent.mkdir(exist_ok=True)
                 soundfile.write(path, output.audio_values.flatten().cpu(), codec.config.sampling_rate)
-        return {"validation_mel": sum(losses) / len(losses), "validation_codes_used": len(used)}
+        voice = measure_voice(pairs, codec.config.sampling_rate)
+        means = {"validation_mel": sum(losses) / len(losses), "validation_codes_used": len(used)}
+        return means | {f"validation_{name}": value for name, value in voice.items()}
 
     def save_weights(self, folder: Path) -> None:
         """Write the averaged weights and the feature extractor."""

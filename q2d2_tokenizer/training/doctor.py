@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..audio.errors import NotFiniteAudioError
+from ..audio.voice import measure_voice
 from ..feature_extraction_q2d2 import to_float32
 from .codec import CodecTrainer, TrainConfig
 from .data import AudioCache
@@ -60,6 +61,8 @@ class Report:
     histograms: list[list[int]] = field(default_factory=list)
     """How often each point of every grid was used."""
     speech: SpeechStatistics | None = None
+    voice: dict[str, float] = field(default_factory=dict)
+    """What the codec loses of the batch before it is trained, see `audio.voice`; empty for random weights."""
 
     def add(self, part: str, problem: str, advice: str) -> None:
         """Note a fault."""
@@ -92,6 +95,9 @@ class Report:
             )
         if self.speech:
             lines.append(f"\nRecordings: {_describe(self.speech)}")
+        if self.voice:
+            lines.append("\nVoice through the codec as it is now (see docs/evaluation.md for what is good):")
+            lines += [f"  {name:24s} {value:9.3f}" for name, value in self.voice.items()]
         return "\n".join(lines)
 
     def write(self, folder: str | Path) -> None:
@@ -170,6 +176,14 @@ def examine(config: TrainConfig, steps: int = 40, batch_size: int = 4) -> Report
     return report
 
 
+@torch.no_grad()
+def _voice(trainer: CodecTrainer, audio: Tensor) -> dict[str, float]:
+    """Measures of `audio.voice` of a batch (B, 1, N) through the codec."""
+    decoded = trainer.codec(audio).audio_values
+    pairs = zip(audio[:, 0].cpu().numpy(), decoded[:, 0].cpu().numpy(), strict=True)
+    return measure_voice(pairs, trainer.codec.config.sampling_rate)
+
+
 def _describe(speech: SpeechStatistics) -> str:
     return (
         f"pitch {speech.pitch_hz:.0f} Hz, syllables at {speech.syllable_hz:.1f} Hz, half of the energy below "
@@ -221,6 +235,8 @@ def _check_weights(report: Report, codec: nn.Module) -> None:
 def _overfit(report: Report, trainer: _OneBatch, steps: int) -> None:
     """Train on the batch; then look at gradients, losses, shares and codes."""
     audio = trainer.batch(0)
+    if trainer.config.codec and not trainer.config.codec.endswith(".json"):
+        report.voice = _voice(trainer, audio)
     for _ in range(steps):
         trainer.norms = {}
         try:

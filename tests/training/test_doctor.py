@@ -54,7 +54,8 @@ def test_a_healthy_run_has_no_fault_and_the_report_shows_everything(run, tmp_pat
     assert {"encoder", "quantizer", "decoder", "band 512", "period 3"} <= set(written["gradient_norms"][-1])
     assert [grid["size"] for grid in written["usage"]] == tiny_config.points_per_group
     assert sum(written["shares"].values()) == pytest.approx(1) and len(written["shares"]) == 5
-    assert "No fault found" in (tmp_path / "check" / "report.txt").read_text()
+    text = (tmp_path / "check" / "report.txt").read_text()
+    assert "No fault found" in text and "frame_line" in text and "level_db" in written["voice"]
     if pytest.importorskip("matplotlib"):
         assert (tmp_path / "check" / "report.png").stat().st_size > 10_000
 

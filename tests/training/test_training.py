@@ -237,6 +237,7 @@ def test_a_run_writes_log_validation_audio_and_weights(settings, tmp_path):
     assert [line["step"] for line in lines if "mel" in line] == [1, 2, 3, 4, 5, 6]
     assert {"adversarial", "feature", "discriminator"} <= set(lines[2]) and "adversarial" not in lines[1]
     assert lines[-1]["validation_mel"] > 0
+    assert {"validation_frame_line", "validation_level_db", "validation_peak"} <= set(lines[-1])
     assert AutoFeatureExtractor.from_pretrained(output / "weights").sampling_rate == RATE
     assert soundfile.info(output / "validation" / "0.wav").samplerate == RATE
 

@@ -4,11 +4,11 @@ All functions take audio (N,) and its rate in Hz. A ratio of reconstruction and 
 """
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
-from transformers.audio_utils import mel_filter_bank
 
-from .statistics import NotMeasured
+from ..layers import mel_filters
 
 FRAME_RATE = 75.0
 _BANDS = {
@@ -19,6 +19,17 @@ _BANDS = {
 _NO_VOICE = "no voiced frames"
 _TOO_SHORT = "shorter than one window"
 _FLOOR = 1e-3  # of the largest value; what is below it is silence
+
+
+class NotMeasured(float):
+    """NaN that says why there is no value."""
+
+    reason: str
+
+    def __new__(cls, reason: str) -> "NotMeasured":
+        value = super().__new__(cls, math.nan)
+        value.reason = reason
+        return value
 
 
 def _frames(audio: np.ndarray, size: int, hop: int) -> np.ndarray:
@@ -127,9 +138,9 @@ def _log_mel(audio: np.ndarray, sampling_rate: int, hop_seconds: float) -> tuple
     """Logarithm of magnitudes (T, 80) up to 7.6 kHz in windows of 43 ms, and the centres of the bands (80,) in Hz."""
     size, highest = 2 * round(sampling_rate * 0.0427 / 2), min(7600.0, sampling_rate / 2)
     spectrum = np.abs(np.fft.rfft(_frames(audio, size, round(hop_seconds * sampling_rate)) * np.hanning(size)))
-    filters = mel_filter_bank(size // 2 + 1, 80, 0.0, highest, sampling_rate, mel_scale="htk")
+    filters = mel_filters(size // 2 + 1, 80, highest, sampling_rate)
     mel = spectrum @ filters
-    centres = 700 * (10 ** (np.linspace(0, math.log10(1 + highest / 700), 82)[1:-1]) - 1)
+    centres = np.fft.rfftfreq(size, 1 / sampling_rate) @ filters / filters.sum(0)
     return np.log(np.maximum(mel, _FLOOR * max(mel.max(), 1e-9))), centres
 
 
@@ -218,3 +229,16 @@ class Signal:
 
 VOICE_SCORES = (*_BANDS, "modulation_16_32", "fine_contrast")
 SIGNAL_SCORES = ("frame_line", "phase_concentration", "peak", "clipped_share")
+
+
+def measure_voice(pairs: Iterable[tuple[np.ndarray, np.ndarray]], sampling_rate: int) -> dict[str, float]:
+    """Means of all measures over pairs of a recording (N,) and its reconstruction (N,), without those not measured.
+
+    Args:
+        pairs: At least one.
+        sampling_rate: In Hz.
+    """
+    voice, signal = Voice(sampling_rate), Signal(sampling_rate)
+    rows = [voice(*pair) | signal(*pair) | {"level_db": level_db(*pair)} for pair in pairs]
+    columns = {name: [row[name] for row in rows if not math.isnan(row[name])] for name in rows[0]}
+    return {name: sum(values) / len(values) for name, values in columns.items() if values}

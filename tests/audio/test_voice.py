@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from q2d2_tokenizer import read_audio, sample_recording
-from q2d2_tokenizer.evaluation import voice
+from q2d2_tokenizer.audio import voice
 
 RATE = 24000
 TIME = np.arange(2 * RATE) / RATE
@@ -109,3 +109,10 @@ def test_the_shortest_recordings_and_silence_are_no_error(noise):
 def test_a_recording_has_neither_buzz_nor_a_template_of_phase():
     traces = voice.Signal(RATE)(None, read_audio(sample_recording(), RATE))
     assert traces["frame_line"] < 3 and traces["phase_concentration"] < 0.05
+
+
+def test_means_leave_out_what_cannot_be_measured(noise):
+    silent = 0 * noise
+    found = voice.measure_voice([(noise, 2 * noise), (noise, noise), (silent, silent)], RATE)
+    assert found["level_db"] == pytest.approx(3.01, abs=0.01)  # not of silence
+    assert found["peak"] == pytest.approx(np.abs(noise).max(), rel=0.01) and not math.isnan(sum(found.values()))
