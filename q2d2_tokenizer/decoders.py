@@ -83,7 +83,7 @@ class ExcitedIstftHead(IstftHead):
         cutoff: Upper end of the lower band, as a share of the sampling rate.
     """
 
-    SMOOTHING = 25  # bins over which the source is made flat; odd
+    SMOOTHING = 5  # its square is the number of bins over which the source is made flat; odd
     SILENCE = 1e-8  # power of a source that counts as none
 
     low_pass: Tensor
@@ -93,36 +93,45 @@ class ExcitedIstftHead(IstftHead):
         self.mix = nn.Linear(dim, n_fft + 2)  # what is added of the frame's own phases and of the source
         bins = torch.arange(n_fft // 2 + 1, dtype=torch.float32) / n_fft
         self.register_buffer("low_pass", ((1.25 - bins / cutoff) * 2).clamp(0, 1))
+        self.num_low = min(len(bins), math.ceil(1.25 * cutoff * n_fft))  # bins that pass
 
     def frame_stages(self) -> list[Stage]:
-        """Spectra of the frames, the lower band, the excited spectra, the audio."""
-        overlapping = [Stage(apply, self.overlap_frames) for apply in (self._low_band, self._excite, self._overlap)]
-        return [Stage(self._spectra, 0), *overlapping]
+        """Spectra of the frames, the excited spectra, the audio."""
+        excite = Stage(self._excite, 2 * self.overlap_frames)  # synthesizes the lower band and analyses it again
+        return [Stage(self._spectra, 0), excite, Stage(self._overlap, self.overlap_frames)]
 
     def _spectra(self, x: Tensor, frame_mask: Tensor | None) -> Tensor:
         """Windows of the lower band; real and imaginary part of the frame's own share; magnitude of the source."""
         real, imaginary, magnitude = self._spectrum(x)
-        low = self._windows(real * self.low_pass, imaginary * self.low_pass)
+        passing = self.low_pass[: self.num_low]
+        low = self._windows(real[..., : self.num_low] * passing, imaginary[..., : self.num_low] * passing)
         own, source = self.mix(x).float().chunk(2, dim=-1)
         own = own + 1
         return torch.cat([low, own * real, own * imaginary, source * magnitude], dim=-1)
 
-    def _low_band(self, x: Tensor, frame_mask: Tensor | None) -> Tensor:
-        """The same with samples (B, T, hop_length) of the lower band in place of its windows."""
-        return torch.cat([self._overlap(x[..., : self.n_fft], frame_mask), x[..., self.n_fft :]], dim=-1)
-
     def _excite(self, x: Tensor, frame_mask: Tensor | None) -> Tensor:
         """Windows (B, T, n_fft) of the excited spectra."""
-        low = x[..., : self.hop_length].detach().relu()
+        low = self._overlap(x[..., : self.n_fft].detach(), frame_mask).relu()
         low = low if frame_mask is None else low * frame_mask.unsqueeze(-1).float()
-        real, imaginary, source = x[..., self.hop_length :].chunk(3, dim=-1)
+        real, imaginary, source = x[..., self.n_fft :].chunk(3, dim=-1)
         windows = frame_signal(low.flatten(1), self.n_fft, self.hop_length) * self.window
         excitation = torch.fft.rfft(windows)  # (B, T, n_fft // 2 + 1)
         power = excitation.real.square() + excitation.imag.square()
-        smooth = F.avg_pool1d(power, self.SMOOTHING, 1, self.SMOOTHING // 2, count_include_pad=False)
-        scale = source * (smooth + self.SILENCE).rsqrt()
+        scale = source * (self._smooth(power) + self.SILENCE).rsqrt()
         real = torch.addcmul(real, scale, excitation.real)
         return self._windows(real, torch.addcmul(imaginary, scale, excitation.imag))
+
+    def _smooth(self, power: Tensor) -> Tensor:
+        """Means (B, T, F) of the bins around each: means of means, which take a third of the time of `avg_pool1d`."""
+        size, num_bins = self.SMOOTHING, power.shape[-1]
+        margin = size**2 // 2
+        width = num_bins + 2 * margin - size + 1
+        inside = F.pad(torch.ones(num_bins, device=power.device), (margin, margin))
+        sums = []
+        for values in (F.pad(power, (margin, margin)), inside):
+            values = sum(values[..., i : i + width] for i in range(size))
+            sums.append(sum(values[..., size * i : size * i + num_bins] for i in range(size)))
+        return sums[0] / sums[1]
 
 
 class ResnetBlock(nn.Module):
