@@ -125,13 +125,20 @@ class ExcitedIstftHead(IstftHead):
         """Means (B, T, F) of the bins around each: means of means, which take a third of the time of `avg_pool1d`."""
         size, num_bins = self.SMOOTHING, power.shape[-1]
         margin = size**2 // 2
-        width = num_bins + 2 * margin - size + 1
         inside = F.pad(torch.ones(num_bins, device=power.device), (margin, margin))
-        sums = []
-        for values in (F.pad(power, (margin, margin)), inside):
-            values = sum(values[..., i : i + width] for i in range(size))
-            sums.append(sum(values[..., size * i : size * i + num_bins] for i in range(size)))
-        return sums[0] / sums[1]
+        total, count = (
+            _sum_shifted(_sum_shifted(values, size, 1, num_bins + 2 * margin - size + 1), size, size, num_bins)
+            for values in (F.pad(power, (margin, margin)), inside)
+        )
+        return total / count
+
+
+def _sum_shifted(values: Tensor, count: int, step: int, width: int) -> Tensor:
+    """Sum (..., width) of `count` parts of values (..., N), each `step` further on."""
+    total = values[..., :width].clone()
+    for start in range(step, count * step, step):
+        total += values[..., start : start + width]
+    return total
 
 
 class ResnetBlock(nn.Module):
