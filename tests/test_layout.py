@@ -72,6 +72,17 @@ def test_every_room_is_in_the_table():
     assert {room_of(path.relative_to(PACKAGE).with_suffix("").parts) for path in LIBRARY} == set(ROOMS)
 
 
+def test_the_page_of_the_architecture_has_the_table_and_draws_it():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\w+) \| ([\w, ]+) \|$", text.split("<!-- rooms -->")[1].split("<!-- end -->")[0], re.M)
+    table = {room: set(names.split(", ")) - {"nothing"} for room, names in rows if room != "room"}
+    assert table == {room: names for room, names in ROOMS.items() if room != "__init__"}
+    lines = re.findall(r"^(\w.*?) {5,}", text.split("```text")[1].split("```")[0], re.M)
+    height = {room: -number for number, line in enumerate(lines) for room in line.split()}
+    assert set(height) == set(table)
+    assert all(height[room] > height[below] for room, names in table.items() for below in names - {"lm"})
+
+
 @pytest.mark.parametrize("stem", sorted(MODEL_FILES))
 def test_model_files_are_found_by_the_export_to_the_hub(stem):
     for node in ast.walk(ast.parse((PACKAGE / f"{stem}.py").read_text())):

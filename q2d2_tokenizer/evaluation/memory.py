@@ -1,6 +1,6 @@
-"""Peak memory of encoding and decoding with a checkpoint, measured in a fresh process.
+"""Peak memory of encoding and decoding of a codec, measured in a fresh process.
 
-    python -m q2d2_tokenizer.evaluation.memory --checkpoint runs/exported --seconds 10
+    python -m q2d2_tokenizer.evaluation.memory --codec runs/exported --seconds 10
 
 Prints one line of JSON; Linux only.
 """
@@ -19,8 +19,7 @@ from typing import Any
 
 import torch
 
-from ..bundled import default_checkpoint
-from ..modeling_q2d2 import Q2D2Model
+from ..bundled import BUNDLED, load_codec
 
 
 def resident_mb(field: str) -> float:
@@ -67,12 +66,12 @@ def measure_peak(call: Callable[[], Any]) -> dict[str, float]:
     return {"peak_mb": max(0.0, peak - before), "process_mb": peak}
 
 
-def measure_memory(checkpoint: str, seconds: float) -> dict[str, float] | None:
+def measure_memory(codec: str, seconds: float) -> dict[str, float] | None:
     """Peak memory in MB for random audio of that length, or None where the system does not tell."""
     if sys.platform != "linux":
         return None
     module = "q2d2_tokenizer.evaluation.memory"
-    command = [sys.executable, "-m", module, "--checkpoint", checkpoint, "--seconds", str(seconds)]
+    command = [sys.executable, "-m", module, "--codec", codec, "--seconds", str(seconds)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     return None if done.returncode else json.loads(done.stdout.splitlines()[-1])
 
@@ -80,10 +79,10 @@ def measure_memory(checkpoint: str, seconds: float) -> dict[str, float] | None:
 def main(argv: list[str] | None = None) -> None:
     """Parse the arguments, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", default=default_checkpoint(), help="folder; the bundled one if left out")
+    parser.add_argument("--codec", default=BUNDLED, help="folder of a codec, its name on the Hub, or bundled")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of the audio")
     args = parser.parse_args(argv)
-    model = Q2D2Model.from_pretrained(args.checkpoint).eval()
+    model = load_codec(args.codec)
     audio = torch.randn(1, 1, round(args.seconds * model.config.sampling_rate)).mul(0.1).clamp(-1, 1)
     measured = measure(lambda: model(audio), timed_calls=1)
     memory = {"audio_seconds": args.seconds, "peak_mb": measured["peak_mb"], "process_mb": measured["process_mb"]}

@@ -36,7 +36,7 @@ def measure_cell(cell: dict[str, Any], args: argparse.Namespace) -> dict[str, fl
     """Measure one codec in this process."""
     torch.set_num_threads(cell["threads"])
     torch.manual_seed(args.seed)
-    codec = CODECS[cell["codec"]](args.checkpoint)
+    codec = CODECS[cell["codec"]](args.codec)
     dtype = getattr(torch, cell["dtype"])
     codec.model.to(dtype)
     if cell["mode"] == "compiled":
@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--dtypes", nargs="+", choices=["float32", "bfloat16"], default=["float32"])
     parser.add_argument("--modes", nargs="+", choices=["eager", "compiled"], default=["eager"])
     parser.add_argument("--codecs", nargs="+", choices=list(CODECS), default=list(CODECS), help="ours is always there")
-    parser.add_argument("--checkpoint", help="folder of our codec; the bundled one if left out")
+    parser.add_argument("--codec", default="bundled", help="our codec: folder, name on the Hub, or bundled")
     parser.add_argument("--seconds", type=float, default=10.0, help="duration of the audio")
     parser.add_argument(
         "--limit_seconds", type=float, default=900.0, help="of one process; what takes longer is left out"
@@ -130,7 +130,7 @@ def main(argv: list[str] | None = None) -> None:
     names = [name for i, name in enumerate(CODECS) if i == 0 or name in args.codecs]
     grid = itertools.product(args.threads, args.batch, args.dtypes, args.modes)
     cells = [dict(zip(CELL, (name, *cell), strict=True)) for cell in grid for name in names]
-    settings = {name: getattr(args, name) for name in ("seconds", "timed_calls", "seed", "checkpoint")}
+    settings = {name: getattr(args, name) for name in ("seconds", "timed_calls", "seed", "codec")}
     kept = KeptRuns(args.output / "details" / "codecs.jsonl", settings)
     keys = [json.dumps(cell) for cell in cells]
     runs = run_in_turns(__file__, keys, argv, args.repeats, kept, args.limit_seconds)

@@ -35,12 +35,12 @@ class Codec:
             module.compile()
 
 
-def ours(checkpoint: str | None) -> Codec:
-    """Our codec, of a checkpoint: its speed depends on the weights, by the tokens that are computed again."""
-    from q2d2_tokenizer import Q2D2Model, default_checkpoint
+def ours(codec: str) -> Codec:
+    """Our codec, a folder, a name on the Hub or `bundled`: its speed depends on the weights, by what is recomputed."""
+    from q2d2_tokenizer.bundled import load_codec
     from q2d2_tokenizer.layers import ConvNeXtBlock
 
-    model = Q2D2Model.from_pretrained(checkpoint or default_checkpoint()).eval()
+    model = load_codec(codec)
     blocks = [part for part in model.modules() if isinstance(part, ConvNeXtBlock)]  # `encode` calls them one by one
 
     def decode(encoded: Any) -> Tensor:
@@ -49,7 +49,7 @@ def ours(checkpoint: str | None) -> Codec:
     return Codec(model, model.config.sampling_rate, model.config.bitrate, model.encode, decode, blocks)
 
 
-def encodec(_: str | None) -> Codec:
+def encodec(_: str) -> Codec:
     """EnCodec, 24 kHz, at its lowest bitrate."""
     from transformers import EncodecConfig, EncodecModel
 
@@ -63,7 +63,7 @@ def encodec(_: str | None) -> Codec:
     return Codec(model, 24_000, 1000 * bandwidth_kbps, lambda x: model.encode(x, bandwidth=bandwidth_kbps), decode)
 
 
-def mimi(_: str | None) -> Codec:
+def mimi(_: str) -> Codec:
     """Mimi with eight codebooks, as in Moshi."""
     from transformers import MimiConfig, MimiModel
 
@@ -78,7 +78,7 @@ def mimi(_: str | None) -> Codec:
     )
 
 
-def dac(_: str | None) -> Codec:
+def dac(_: str) -> Codec:
     """DAC of the size of its 24 kHz checkpoint, with the two codebooks that come closest to our bitrate."""
     from transformers import DacConfig, DacModel
 
@@ -94,7 +94,7 @@ def dac(_: str | None) -> Codec:
     )
 
 
-def xcodec2(_: str | None) -> Codec:
+def xcodec2(_: str) -> Codec:
     """X-codec2, 16 kHz; the spectrogram for its semantic encoder is given, so its computation is not counted."""
     from transformers import Xcodec2Config, Xcodec2Model
 

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from q2d2_tokenizer import Q2D2Model, default_checkpoint
+from q2d2_tokenizer import Q2D2Model
+from q2d2_tokenizer.bundled import load_codec
 from q2d2_tokenizer.corpus.sources import Corpus
 from q2d2_tokenizer.corpus.tokenize import CorpusOptions, read_recording
 from q2d2_tokenizer.quantizers import ROUNDING_MARGIN
@@ -77,11 +78,11 @@ def measure(models: tuple[Q2D2Model, Q2D2Model], samples: np.ndarray) -> tuple[T
 def main() -> int:
     """Print a table; returns the exit code, 1 if a difference exceeds the margin."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", default=default_checkpoint(), help="folder of the codec")
+    parser.add_argument("--codec", default="bundled", help="folder of a codec, its name on the Hub, or bundled")
     parser.add_argument("--data", nargs="*", default=[], help="audio folders, audio files or Parquet files of speech")
     parser.add_argument("--clips", type=int, default=20, help="recordings of each --data")
     arguments = parser.parse_args()
-    model = Q2D2Model.from_pretrained(arguments.checkpoint).eval()
+    model = load_codec(arguments.codec)
     rate = model.config.sampling_rate
     cases = {name: [samples] for name, samples in hard_cases(rate)}
     for source in arguments.data:

@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from q2d2_tokenizer.commands import main as cli
 from q2d2_tokenizer.commands.options import parse
+from q2d2_tokenizer.commands.train import train
+from q2d2_tokenizer.training.discriminators import DISCRIMINATORS
+from q2d2_tokenizer.training.projected import NETWORKS
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,17 @@ def test_unknown_settings_of_a_file_are_refused(tmp_path):
     (tmp_path / "one.yaml").write_text("stepz: 3\n")
     with pytest.raises(ArgumentError, match="stepz"):
         parsed("a", "--output", "out", "--config", str(tmp_path / "one.yaml"))
+
+
+@pytest.mark.parametrize("name", ["finetune.yaml", "natural.yaml"])
+def test_settings_of_the_package_are_those_of_training(name):
+    path = Path(cli.__file__).parents[1] / "configs" / name
+    found = parse("q2d2 train", train, ["--config", str(path), "--data", "a", "--output", "b", "--steps", "3"])
+    config = found["config"]
+    given = yaml.safe_load(path.read_text()) | {"data": ["a"], "output": "b", "steps": 3}
+    assert {key: getattr(config, key) for key in given} == given
+    assert set(config.discriminator_kwargs) <= set(config.discriminators) <= set(DISCRIMINATORS)
+    assert set(config.discriminator_kwargs.get("projected", {"sizes": []})["sizes"]) <= set(NETWORKS)
 
 
 def entries(text: str) -> dict[str, str]:

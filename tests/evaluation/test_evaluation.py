@@ -279,7 +279,7 @@ def test_cells_say_what_was_left_out():
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_is_measured(tmp_path, tiny_model, capsys):
     tiny_model.save_pretrained(tmp_path)
-    eval_memory.main(["--checkpoint", str(tmp_path), "--seconds", "1"])
+    eval_memory.main(["--codec", str(tmp_path), "--seconds", "1"])
     memory = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert memory["audio_seconds"] == 1 and memory["process_mb"] > memory["peak_mb"] >= 0
 

@@ -70,7 +70,7 @@ def test_errors_of_a_codec_become_a_row(monkeypatch):
     monkeypatch.setitem(benchmark.CODECS, "Mimi", broken)
     monkeypatch.setattr(benchmark.torch, "set_num_threads", lambda _: None)
     cell = {"codec": "Mimi", "threads": 1, "batch": 1, "dtype": "bfloat16", "mode": "eager"}
-    args = benchmark.argparse.Namespace(worker=json.dumps(cell), seed=0, checkpoint=None)
+    args = benchmark.argparse.Namespace(worker=json.dumps(cell), seed=0, codec="bundled")
     assert benchmark.work(args) == {"not_available": "RuntimeError: no kernel for bfloat16"}
 
 
