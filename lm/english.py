@@ -33,15 +33,7 @@ _CLOSING = _table(
     avenue; blvd boulevard; ph.d p h d; ll.d l l d
     """
 )
-_BEFORE_NUMBERS = {
-    "no": "number",
-    "nos": "numbers",
-    "vol": "volume",
-    "p": "page",
-    "pp": "pages",
-    "fig": "figure",
-    "ca": "circa",
-}
+_BEFORE_NUMBERS = _table("no number; nos numbers; vol volume; p page; pp pages; fig figure; ca circa")
 # A capital behind an abbreviation begins a sentence if the word is one of these, and a name if not: "the U.S. Army".
 _STARTERS = frozenset(
     """a after all also although an and another are as at because before both but by did do does during each every
@@ -65,26 +57,18 @@ _SYMBOLS = _table(
     than; > greater than; ≤ at most; ≥ at least; ≈ about; $ dollars; £ pounds; € euros; ¥ yen; ₹ rupees; ¢ cents
     """
 )
-_IN_ADDRESSES = {
-    ".": "dot",
-    "/": "slash",
-    "@": "at",
-    "-": "dash",
-    "_": "underscore",
-    ":": "colon",
-    "?": "question mark",
-}
+_IN_ADDRESSES = _table(". dot; / slash; @ at; - dash; _ underscore; : colon; ? question mark")
 _DOLLAR, _POUND, _EURO = ("dollar", "dollars", "cent"), ("pound", "pounds", "penny"), ("euro", "euros", "cent")
 _YEN, _RUPEE = ("yen", "yen", ""), ("rupee", "rupees", "paisa")
 _CURRENCIES = {"$": _DOLLAR, "£": _POUND, "€": _EURO, "¥": _YEN, "₹": _RUPEE}
 _CURRENCIES |= {"US$": ("u s dollar", "u s dollars", "cent"), "C$": ("canadian dollar", "canadian dollars", "cent")}
 _CURRENCIES |= {"A$": ("australian dollar", "australian dollars", "cent"), "¢": ("cent", "cents", "")}
 _CURRENCIES |= {"USD": _DOLLAR, "EUR": _EURO, "GBP": _POUND, "JPY": _YEN}
-_SCALES = {"k": "thousand", "m": "million", "mn": "million", "b": "billion", "bn": "billion"}
-_SCALES |= {"t": "trillion", "tn": "trillion"}
+_SCALES = _table("k thousand; m million; mn million; b billion; bn billion; t trillion; tn trillion")
 _SCALE_WORDS = "hundred|thousand|million|billion|trillion"
-_PREFIXES = {"k": "kilo", "c": "centi", "m": "milli", "M": "mega", "G": "giga", "T": "tera", "n": "nano", "d": "deci"}
-_PREFIXES |= {"µ": "micro", "μ": "micro", "h": "hecto", "K": "kilo"}
+_PREFIXES = _table(
+    "k kilo; c centi; m milli; M mega; G giga; T tera; n nano; d deci; µ micro; μ micro; h hecto; K kilo"
+)
 _UNITS = _table(
     """
     m meter; g gram; l liter; L liter; s second; h hour; V volt; W watt; Wh watt hour; J joule; Hz hertz; hr
@@ -180,7 +164,7 @@ def _fraction(over: str, under: str) -> str:
 
 
 def _plural(words: str) -> str:
-    first, _, rest = words.partition(" per ")
+    first, per, rest = words.partition(" per ")
     irregular = {"half": "halves", "foot": "feet", "penny": "pence", "yen": "yen", "paisa": "paisa"}
     if first.endswith(("percent", "hertz")):
         plural = first
@@ -191,7 +175,7 @@ def _plural(words: str) -> str:
     else:
         *before, last = first.split()
         plural = " ".join([*before, irregular.get(last) or f"{last}{'es' if last == 'six' else 's'}"])
-    return f"{plural} per {rest}" if rest else plural
+    return plural + per + rest
 
 
 def _money(number: str, currency: str, scale: str) -> str:
@@ -240,9 +224,10 @@ def _with_suffix(part: dict[str, str]) -> str:
 
 def _value(part: dict[str, str], may_be_year: bool) -> str:
     """Words of the number alone, with its fraction, power or the other end of its range."""
+    if part["divisor"] and part["number"].isdigit():
+        return _fraction(part["number"], part["divisor"])
     if part["divisor"]:
-        words = _fraction(part["number"], part["divisor"]) if part["number"].isdigit() else ""
-        return words or f"{_amount(part['number'])} over {_amount(part['divisor'])}"
+        return f"{_amount(part['number'])} over {_amount(part['divisor'])}"
     words = _amount(part["number"], may_be_year)
     if part["power_of_ten"]:
         words += f" times ten {_power(part['power_of_ten'])}"
@@ -345,10 +330,6 @@ def _initials(match: re.Match) -> str:
     return " ".join(match[1].replace(".", "")) + ("." if _ends_sentence(match.string, match.end()) else "")
 
 
-def _initial(match: re.Match) -> str:
-    return match[1] if not _ends_sentence(match.string, match.end()) else match[0]
-
-
 def _capitals(match: re.Match, known: Container[str], is_mixed: bool) -> str:
     """A word in capitals: letter by letter if it is no word that the dictionary knows."""
     word = match[1]
@@ -383,12 +364,13 @@ _RULES: tuple[tuple[re.Pattern, _Replacement], ...] = (
     (re.compile(rf"(?<![\w.])({'|'.join(_BEFORE_NUMBERS)})\.\s*(?=\d)", re.IGNORECASE),
      lambda match: f"{_BEFORE_NUMBERS[match[1].lower()]} "),
     (re.compile(r"#\s?(?=\d)"), " number "),
-    (re.compile(rf"\b{_MONTH}\.?(?= \d)"), lambda match: _full_month(match[1])),
+    (re.compile(rf"\b{_MONTH}\.?(?= \d)"), 
+     lambda match: next(month for month in _MONTHS if month.startswith(match[1][:3]))),
     (re.compile(rf"(?<![\w.])({'|'.join(map(re.escape, _TITLES | _CLOSING))})\.", re.IGNORECASE), _abbreviation),
     (re.compile(r"\b(Mr|Mrs|Ms|Dr|St)(?= [A-Z])"), lambda match: _TITLES[match[1].lower()]),
     (re.compile(r"(?<![A-Za-z.])((?:[A-Za-z]\.){2,})(?![a-z])"), _initials),
-    (re.compile(r"(?<![\w.'])([A-HJ-Z])\.(?= [A-Z])|(?<=[A-Z][a-z] )(I)\.(?= [A-Z])"),
-     lambda match: _initial(match) if match[1] else match[0]),
+    (re.compile(r"(?<![\w.'])([A-HJ-Z])\.(?= [A-Z])"),
+     lambda match: match[0] if _ends_sentence(match.string, match.end()) else match[1]),
     # names
     (re.compile(rf"\b({_RULER}|{_THING}) {_ROMAN}\b(?!\w|'(?!s\b))(?<! I)"), _numbered),
     (re.compile(rf"\b({_THING}) (I)\b(?!['’]\w)"), _numbered),
@@ -429,10 +411,6 @@ _RULES: tuple[tuple[re.Pattern, _Replacement], ...] = (
     (re.compile(r"(?<=(?:euros|ounds|llars|rcent) )/(?=[a-z])"), "per "),
     (re.compile(f"[{re.escape(''.join(_SYMBOLS))}]"), lambda match: f" {_SYMBOLS[match[0]]} "),
 )  # fmt: skip
-
-
-def _full_month(name: str) -> str:
-    return next(month for month in _MONTHS if month.startswith(name[:3]))
 
 
 def to_words(text: str, known: Container[str] = ()) -> str:

@@ -6,7 +6,7 @@ and it says why it ended.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,26 +35,28 @@ _CANDIDATE_SEEDS = 1_000_003  # from the seed of one candidate to the next
 class GenerationSettings:
     """What is sampled and when it ends; lengths are in codes."""
 
-    temperature: float = field(default=0.5, metadata={"help": "Temperature of sampling; 0 takes the likeliest code"})
-    top_k: int = field(default=0, metadata={"help": "Sample among that many likeliest codes; 0 for all"})
-    top_p: float = field(default=0.9, metadata={"help": "Sample among the likeliest codes of that total probability"})
-    guidance_scale: float = field(
-        default=1.0, metadata={"help": "Move scores away from those without the text by this factor; 1 for not at all"}
-    )
-    candidates: int = field(
-        default=1,
-        metadata={"help": "Speak each text so often and keep the run whose codes the text explains best"},
-    )
-    repetition_penalty: float = field(
-        default=0.0, metadata={"help": "Subtract this from the logit of a code for each time it occurs in the window"}
-    )
-    repetition_window: int = field(default=40, metadata={"help": "Count that many last codes for the penalty"})
-    min_codes: int = field(default=1, metadata={"help": "Allow the end only after that many codes"})
-    max_codes: int = field(default=1500, metadata={"help": "Stop after that many codes; the context may hold fewer"})
-    loop_codes: int = field(
-        default=150, metadata={"help": "Stop when the last N codes hold at most N / 4 distinct ones; 0 for never"}
-    )
-    seed: int = field(default=0, metadata={"help": "Seed of sampling; row i of a batch has the seed plus i"})
+    temperature: float = 0.5
+    """Temperature of sampling; 0 takes the likeliest code."""
+    top_k: int = 0
+    """Sample among that many likeliest codes; 0 for all."""
+    top_p: float = 0.9
+    """Sample among the likeliest codes of that total probability."""
+    guidance_scale: float = 1.0
+    """Move scores away from those without the text by this factor; 1 for not at all."""
+    candidates: int = 1
+    """Speak each text so often and keep the run whose codes the text explains best."""
+    repetition_penalty: float = 0.0
+    """Subtract this from the logit of a code for each time it occurs in the window."""
+    repetition_window: int = 40
+    """Count that many last codes for the penalty."""
+    min_codes: int = 1
+    """Allow the end only after that many codes."""
+    max_codes: int = 1500
+    """Stop after that many codes; the context may hold fewer."""
+    loop_codes: int = 150
+    """Stop when the last N codes hold at most N / 4 distinct ones; 0 for never."""
+    seed: int = 0
+    """Seed of sampling; row i of a batch has the seed plus i."""
 
     def __post_init__(self):
         if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or self.repetition_penalty < 0:
@@ -183,7 +185,7 @@ class Generation:
         prompts, spoken = prompts * candidates, spoken * candidates
         self._limits = [min(settings.max_codes, context - len(prompt)) for prompt in prompts]
         self._reasons: list[str | None] = [None] * len(prompts)  # of all candidates
-        self._gains = [0.0] * len(prompts)  # what the text adds to the log probability of a code, on average
+        self._gains = np.zeros(len(prompts))  # what the text adds to the log probability of a code, on average
         # With guidance every prompt has a second row, without its text, that gets the same codes.
         unguided = [_without_text(prompt) for prompt in prompts] if is_guided else []
         self._lay_out([*prompts, *unguided], [*spoken, *[0] * len(unguided)])
@@ -232,7 +234,7 @@ class Generation:
     def _run(self) -> Iterator[np.ndarray]:
         """Codes (B,) of all candidates as they come."""
         num_rows = len(self._reasons)
-        self._reasons, self._gains = [None] * num_rows, [0.0] * num_rows
+        self._reasons, self._gains = [None] * num_rows, np.zeros(num_rows)
         device, settings = self._model.device, self.settings
         num_prompts = len(self._kept)
         seeds = [settings.seed + row % num_prompts + row // num_prompts * _CANDIDATE_SEEDS for row in range(num_rows)]
@@ -246,7 +248,8 @@ class Generation:
             chosen = _choose(scores, generators) if settings.temperature else scores.argmax(-1)
             codes = self._take(end, chosen)
             if gains is not None and num_rows > num_prompts:
-                self._note_gains(end, codes, gains.gather(1, chosen.unsqueeze(1)).flatten())
+                gain = gains.gather(1, chosen.unsqueeze(1)).flatten().cpu().numpy()
+                self._gains += np.where(codes >= 0, gain - self._gains, 0) / (end + 1 - self._size)
             start, end = end, end + 1
             if (codes >= 0).any():
                 yield codes
@@ -271,13 +274,6 @@ class Generation:
         with_text, without = scores.log_softmax(-1).chunk(2)
         gains = with_text - without
         return torch.where(with_text.isneginf(), with_text, without + self.settings.guidance_scale * gains), gains
-
-    def _note_gains(self, place: int, codes: np.ndarray, gains: Tensor) -> None:
-        """Take what the text adds (B,) to the codes (B,) of a place into the means of the rows that go on."""
-        number = place + 1 - self._size
-        for row, gain in enumerate(gains.tolist()):
-            if codes[row] >= 0:
-                self._gains[row] += (gain - self._gains[row]) / number
 
     def _take(self, place: int, chosen: Tensor) -> np.ndarray:
         """Note the ids (B,) chosen for a place; returns codes (B,)."""

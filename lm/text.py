@@ -5,7 +5,7 @@ import io
 import re
 import unicodedata
 import warnings
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Container, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -16,8 +16,6 @@ from .pronunciations import PRONUNCIATIONS_FILE, Pronunciations
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz' .,?!"
 TEXT_FILE = "text.model"
-# What each language writes in words: a function of a text and the words with a pronunciation; see `english.to_words`.
-LANGUAGES: dict[str, Callable[[str, Container[str]], str]] = {"en": english.to_words}
 # What Unicode does not decompose, or not as it is read. Casefold has made ss of the sharp s.
 _LETTERS = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i", "ħ": "h"})
 _LOOKALIKES = str.maketrans(
@@ -42,14 +40,14 @@ _LAST_RULES = (
 )
 
 
-def normalize_text(text: str, known: Container[str] = (), language: str = "en") -> str:
+def normalize_text(text: str, known: Container[str] = ()) -> str:
     """Text as it is read aloud, in the letters a to z, apostrophe, space and `.,?!`.
 
     In this order:
 
     1. characters that only look different become plain ones, invisible ones go; superscripts, fractions and the like
        stay apart from their neighbours;
-    2. the rules of the language write numbers, amounts, dates, abbreviations, addresses and symbols as words;
+    2. the rules of English write numbers, amounts, dates, abbreviations, addresses and symbols as words;
     3. lower case, accents dropped ("Café" -> "cafe");
     4. dashes, colons and semicolons become commas; hyphens, quotation marks, brackets and slashes become spaces;
     5. whatever else is not in the alphabet becomes a space, and one warning names it: other scripts and emoji;
@@ -58,7 +56,6 @@ def normalize_text(text: str, known: Container[str] = (), language: str = "en") 
     Args:
         text: Any text.
         known: Words with a pronunciation; other words in capitals are spelled.
-        language: Whose rules, a key of `LANGUAGES`.
 
     Returns:
         The text; empty if nothing of it can be read.
@@ -66,7 +63,7 @@ def normalize_text(text: str, known: Container[str] = (), language: str = "en") 
     Raises:
         ImportError: If there are numbers in it and num2words is missing.
     """
-    text = LANGUAGES[language](_plain(text), known)
+    text = english.to_words(_plain(text), known)
     text = unicodedata.normalize("NFKD", text.casefold().translate(_LETTERS)).translate(_LETTERS)
     text = "".join(character for character in text if not unicodedata.combining(character))
     unread = sorted({character for character in text if character not in _SILENT and not character.isspace()})

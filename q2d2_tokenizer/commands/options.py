@@ -63,12 +63,11 @@ class _Parser(ArgumentParser):
 
     Args:
         positional: Names of the parameters that are given without an option.
-        helps: Help of those that have no docstring.
         **options: For the parser of jsonargparse.
     """
 
-    def __init__(self, positional: Collection[str], helps: dict[str, str], **options: Any):
-        self._positional, self._helps = positional, helps
+    def __init__(self, positional: Collection[str], **options: Any):
+        self._positional = positional
         self.mappings: set[str] = set()  # names of options that take NAME=VALUE
         super().__init__(**options)
 
@@ -79,8 +78,6 @@ class _Parser(ArgumentParser):
         kind = options.get("type") or getattr(options.get("action"), "_typehint", None)
         kinds = [one for one in get_args(kind) if one is not NoneType]
         kind = kinds[0] if len(kinds) == 1 and NoneType in get_args(kind) else kind
-        if not options.get("help") and name in self._helps:
-            options["help"] = self._helps[name]
         if kind is bool:
             del options["type"]
             options["action"] = ActionYesNo(yes_prefix="", no_prefix="no_")
@@ -121,10 +118,8 @@ def parse(name: str, function: Callable[..., Any], argv: list[str], settings: Pa
     """
     parameters, hints = inspect.signature(function).parameters.values(), get_type_hints(function)
     classes = {p.name: hints[p.name] for p in parameters if dataclasses.is_dataclass(hints.get(p.name))}
-    fields = [field for cls in classes.values() for field in dataclasses.fields(cls) if field.init]
     parser = _Parser(
         positional={p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD},
-        helps={field.name: field.metadata["help"] for field in fields if "help" in field.metadata},
         prog=name,
         description=_description(function),
         formatter_class=_HelpFormatter,

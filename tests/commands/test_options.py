@@ -27,7 +27,8 @@ class Settings:
     """Longest time in minutes."""
     weights: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Weights by name."""
-    tied: bool = field(default=True, metadata={"help": "Tie both."})
+    tied: bool = True
+    """Tie both."""
 
 
 def further(*, title: str = "", decoded: dict[str, str] | None = None) -> None:
