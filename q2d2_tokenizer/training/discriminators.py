@@ -9,6 +9,7 @@ whose `sizes` are those used together.
 `period resolution multiband` is the set of the paper.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -28,6 +29,15 @@ class Discriminator(nn.Module):
     def prepare(self, audio: Tensor) -> Any:
         """What the trained layers see of audio (B, 1, N): a tensor or a list of them, without trained weights."""
         return audio
+
+
+def _judge(x: Tensor, layers: Iterable[nn.Module], score: nn.Module) -> list[list[Tensor]]:
+    """Features of every layer and score of one head."""
+    features = []
+    for layer in layers:
+        x = F.leaky_relu(layer(x), 0.1)
+        features.append(x)
+    return [[*features, score(x)]]
 
 
 @DISCRIMINATORS.register("band")
@@ -68,11 +78,7 @@ class BandDiscriminator(Discriminator):
         scale = (power + 1e-6) ** -0.35  # magnitude to the power 0.3, phase kept
         x = torch.stack([spectrum.real * scale, spectrum.imag * scale], dim=-1).flatten(2)  # (B, T, n_fft)
         x = x.transpose(1, 2)  # bands stay contiguous in the channels
-        features = []
-        for layer in [*self.layers, self.mix]:
-            x = F.leaky_relu(layer(x), 0.1)
-            features.append(x)
-        return [[*features, self.score(x)]]
+        return _judge(x, [*self.layers, self.mix], self.score)
 
 
 @DISCRIMINATORS.register("period")
@@ -101,16 +107,17 @@ class PeriodDiscriminator(Discriminator):
     def forward(self, audio: Tensor) -> list[list[Tensor]]:
         x = F.pad(audio, (0, -audio.shape[-1] % self.period), mode="reflect")
         x = x.view(x.shape[0], -1, self.period).transpose(1, 2).flatten(0, 1).unsqueeze(1)  # (B * period, 1, N')
-        features = []
-        for layer in self.layers:
-            x = F.leaky_relu(layer(x), 0.1)
-            features.append(x)
-        return [[*features, self.score(x)]]
+        return _judge(x, self.layers, self.score)
 
 
 def _conv2d(inputs: int, outputs: int, kernel: tuple[int, int], stride: tuple[int, int] = (1, 1)) -> nn.Module:
     padding = (kernel[0] // 2, kernel[1] // 2)
     return weight_norm(nn.Conv2d(inputs, outputs, kernel, stride, padding))
+
+
+def _image_layers(inputs: int, channels: int) -> nn.ModuleList:
+    strided = [_conv2d(channels, channels, (3, 9), (1, 2)) for _ in range(3)]
+    return nn.ModuleList([_conv2d(inputs, channels, (3, 9)), *strided, _conv2d(channels, channels, (3, 3))])
 
 
 @DISCRIMINATORS.register("resolution")
@@ -131,20 +138,14 @@ class ResolutionDiscriminator(Discriminator):
         super().__init__()
         self.n_fft = n_fft
         self.register_buffer("window", torch.hann_window(n_fft).clone())
-        self.layers = nn.ModuleList([_conv2d(1, channels, (3, 9))])
-        self.layers.extend(_conv2d(channels, channels, (3, 9), (1, 2)) for _ in range(3))
-        self.layers.append(_conv2d(channels, channels, (3, 3)))
+        self.layers = _image_layers(1, channels)
         self.score = _conv2d(channels, 1, (3, 3))
 
     def forward(self, audio: Tensor) -> list[list[Tensor]]:
         spectrum = _complex_spectrum(audio, self.n_fft, self.window)
         # The derivative of the magnitude at zero is not finite.
         x = (spectrum.square().sum(-1) + 1e-9).sqrt().unsqueeze(1)  # (B, 1, T, n_fft // 2 + 1)
-        features = []
-        for layer in self.layers:
-            x = F.leaky_relu(layer(x), 0.1)
-            features.append(x)
-        return [[*features, self.score(x)]]
+        return _judge(x, self.layers, self.score)
 
 
 @DISCRIMINATORS.register("multiband")
@@ -169,16 +170,7 @@ class MultiBandDiscriminator(Discriminator):
         bins = n_fft // 2 + 1
         cuts = [int(edge * bins) for edge in edges]
         self.widths = [b - a for a, b in zip((0, *cuts), (*cuts, bins), strict=True)]
-        self.bands = nn.ModuleList(
-            nn.ModuleList(
-                [
-                    _conv2d(2, channels, (3, 9)),
-                    *(_conv2d(channels, channels, (3, 9), (1, 2)) for _ in range(3)),
-                    _conv2d(channels, channels, (3, 3)),
-                ]
-            )
-            for _ in self.widths
-        )
+        self.bands = nn.ModuleList(_image_layers(2, channels) for _ in self.widths)
         self.score = _conv2d(channels, 1, (3, 3))
 
     def forward(self, audio: Tensor) -> list[list[Tensor]]:

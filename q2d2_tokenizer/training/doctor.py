@@ -106,13 +106,7 @@ class Report:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.txt").write_text(self.text() + "\n")
         (folder / "report.json").write_text(json.dumps(_finite(asdict(self)), indent=1) + "\n")
-        try:
-            import matplotlib  # noqa: F401
-        except ImportError:
-            return
-        from .doctor_plot import plot_report
-
-        plot_report(folder / "report.png", asdict(self))
+        _plot(folder / "report.png", self)
 
 
 def _finite(value: Any) -> Any:
@@ -121,6 +115,41 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _plot(path: Path, report: Report) -> None:
+    """Losses, gradient norms, shares of the losses and use of every grid, as PNG; nothing without matplotlib."""
+    try:
+        import matplotlib
+    except ImportError:
+        return
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    grids = report.histograms
+    columns = max(3, len(grids))
+    figure, axes = plt.subplots(2, columns, figsize=(4.5 * columns, 7), layout="constrained", squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    curves = {"losses": report.losses, "gradient norms": report.gradient_norms}
+    for axis, (title, rows) in zip(axes[0], curves.items(), strict=False):
+        axis.set_axis_on()
+        axis.set(title=title, xlabel="step", yscale="log")
+        for name in dict.fromkeys(name for row in rows for name in row):
+            axis.plot([row.get(name) for row in rows], label=name)
+        if rows:
+            axis.legend(fontsize="x-small")
+    axes[0, 2].set_axis_on()
+    axes[0, 2].barh(list(report.shares), list(report.shares.values()))
+    axes[0, 2].set(title="share of each weighted loss", xlim=(0, 1))
+    for number, (axis, counts) in enumerate(zip(axes[1], grids, strict=False), 1):
+        use = report.usage[number - 1]
+        axis.set_axis_on()
+        axis.bar(range(len(counts)), sorted(counts, reverse=True), width=1.0)
+        title = f"grid {number}: {use['used']} of {use['size']} points, {use['entropy_bits']:.2f} bits"
+        axis.set(title=title, xlabel="point, by use", ylabel="frames")
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
 
 
 class _OneBatch(CodecTrainer):
@@ -253,14 +282,6 @@ def _overfit(report: Report, trainer: _OneBatch, steps: int) -> None:
     check_shares(report, trainer.config)
 
 
-def loss_shares(config: TrainConfig, losses: list[dict[str, float]]) -> dict[str, float]:
-    """Share of each weighted loss in their sum, over the steps in which all take part; without those of weight 0."""
-    rows = [row for row in losses if set(row) >= set(losses[-1])]
-    weights = {name: getattr(config, f"{name}_weight") for name in EXPECTED_SHARES if name in losses[-1]}
-    values = {name: weight * sum(row[name] for row in rows) for name, weight in weights.items() if weight}
-    return {name: value / sum(values.values()) for name, value in values.items()}
-
-
 def _check_encoder(report: Report, trainer: CodecTrainer, audio: Tensor) -> None:
     with torch.no_grad():
         latents = trainer.codec.encoder(audio, exact=False).float()
@@ -330,8 +351,14 @@ def _check_losses(report: Report) -> None:
 
 
 def check_shares(report: Report, config: TrainConfig) -> None:
-    """Note the shares of the weighted losses, and those that are out of proportion."""
-    report.shares = loss_shares(config, report.losses)
+    """Note the shares of the weighted losses in their sum, and those that are out of proportion.
+
+    Counted are the steps in which all losses take part, and losses whose weight is not 0.
+    """
+    rows = [row for row in report.losses if set(row) >= set(report.losses[-1])]
+    weights = {name: getattr(config, f"{name}_weight") for name in EXPECTED_SHARES if name in report.losses[-1]}
+    values = {name: weight * sum(row[name] for row in rows) for name, weight in weights.items() if weight}
+    report.shares = {name: value / sum(values.values()) for name, value in values.items()}
     for name, share in report.shares.items():
         low, high = EXPECTED_SHARES[name]
         if not low <= share <= high:
