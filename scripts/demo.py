@@ -7,7 +7,9 @@ Writes tokens.q2d2, reconstruction.wav and spectrogram.png (original above recon
 
 import argparse
 import importlib.util
-import time
+import statistics
+import timeit
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +33,9 @@ def plot_spectrograms(path: Path, titles: list[str], waveforms: list[np.ndarray]
     figure.savefig(path, dpi=110)
 
 
-def median_seconds(function, repeats: int = 5) -> float:
-    """Median duration of a call, after one to warm up."""
-    function()
-    durations = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        durations.append(time.perf_counter() - start)
-    return float(np.median(durations))
+def median_seconds(function: Callable[[], object]) -> float:
+    """Median duration of five calls, after one to warm up."""
+    return statistics.median(timeit.repeat(function, number=1, repeat=6)[1:])
 
 
 def main(argv: list[str] | None = None) -> None:

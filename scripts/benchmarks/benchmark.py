@@ -19,8 +19,7 @@ from typing import Any
 
 import torch
 from benchmark_codecs import CODECS
-from benchmark_runs import KeptRuns, run_in_turns
-from benchmarking import add_arguments, median_of, write_results
+from benchmarking import KeptRuns, add_arguments, median_of, run_in_turns, write_results
 
 from q2d2_tokenizer import read_audio, sample_recording
 from q2d2_tokenizer.evaluation.memory import measure

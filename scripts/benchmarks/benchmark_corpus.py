@@ -19,9 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmark_runs import KeptRuns
-from benchmarking import median_of, write_results
-from tqdm import tqdm
+from benchmarking import KeptRuns, median_of, run_in_turns, write_results
 
 from q2d2_tokenizer.corpus.shards import list_shards
 from q2d2_tokenizer.evaluation.provenance import require_commit
@@ -56,6 +54,7 @@ def tokenize(inputs: list[str], processes: int, rows_per_shard: int) -> dict[str
 
 def main(argv: list[str] | None = None) -> None:
     """Measure in turns and write the results."""
+    argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="as of tokenize_dataset.py")
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks"), help="folder of the results")
@@ -67,14 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     args.threads, args.seed = 1, "none (nothing is random)"
     settings = {"inputs": args.inputs, "rows_per_shard": args.rows_per_shard}
     kept = KeptRuns(args.output / "details" / "corpus.jsonl", settings)
-    runs: dict[str, list[dict[str, Any]]] = {str(processes): [] for processes in args.processes}
-    for turn in tqdm(range(args.repeats), unit="turn"):
-        for name in runs:
-            result = kept.get(name, turn)
-            if result is None:
-                result = tokenize(args.inputs, int(name), args.rows_per_shard)
-                kept.add(name, turn, result)
-            runs[name].append(result)
+    runs = run_in_turns(__file__, list(map(str, args.processes)), argv, args.repeats, kept)
     medians = {name: median_of(found) for name, found in runs.items()}
     first = next(iter(medians.values()))["times_real_time"]
     rows = [

@@ -20,8 +20,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-from benchmark_runs import run_in_turns
-from benchmarking import write_results
+from benchmarking import run_in_turns, write_results
 
 from q2d2_tokenizer import Q2D2Model, default_checkpoint, read_audio, sample_recording
 from q2d2_tokenizer.audio.recordings import decode_to_file, encode_file

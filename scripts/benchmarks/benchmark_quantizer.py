@@ -16,8 +16,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 import torch
-from benchmark_runs import run_in_turns
-from benchmarking import add_arguments, median_of, plot_bars, write_results
+from benchmarking import add_arguments, median_of, plot_bars, run_in_turns, write_results
 from torch import Tensor
 from vector_quantize_pytorch import FSQ
 

@@ -3,7 +3,6 @@
 import json
 
 import benchmark
-import benchmark_runs
 import benchmarking
 import cost_table
 import pytest
@@ -26,24 +25,24 @@ def worker(tmp_path) -> str:
 
 def test_interrupted_runs_go_on(worker, tmp_path):
     kept = tmp_path / "details/runs.jsonl"
-    first = benchmark_runs.run_in_turns(worker, ["a", "b"], [], 2, benchmark_runs.KeptRuns(kept, {"seconds": 1}))
+    first = benchmarking.run_in_turns(worker, ["a", "b"], [], 2, benchmarking.KeptRuns(kept, {"seconds": 1}))
     assert first == {name: [{"speed": 2.0}] * 2 for name in "ab"}
     lines = kept.read_text().splitlines()
     kept.write_text("\n".join(lines[:2]) + "\n" + lines[2][:20])  # killed while it wrote the third
-    again = benchmark_runs.run_in_turns(worker, ["a", "b"], [], 2, benchmark_runs.KeptRuns(kept, {"seconds": 1}))
+    again = benchmarking.run_in_turns(worker, ["a", "b"], [], 2, benchmarking.KeptRuns(kept, {"seconds": 1}))
     assert again == first
     assert (tmp_path / "log").read_text().split() == ["a", "b"] * 3
-    other = benchmark_runs.KeptRuns(kept, {"seconds": 2})  # of other settings nothing is known
-    benchmark_runs.run_in_turns(worker, ["a"], [], 1, other)
+    other = benchmarking.KeptRuns(kept, {"seconds": 2})  # of other settings nothing is known
+    benchmarking.run_in_turns(worker, ["a"], [], 1, other)
     assert (tmp_path / "log").read_text().split()[6:] == ["a"]
 
 
 def test_what_cannot_run_is_said_once(worker, tmp_path):
-    results = benchmark_runs.run_in_turns(worker, ["impossible", "slow"], [], 2, limit_seconds=1.0)
+    results = benchmarking.run_in_turns(worker, ["impossible", "slow"], [], 2, limit_seconds=1.0)
     assert results == {"impossible": [{"not_available": "no"}], "slow": [{"not_available": "took more than 1 s"}]}
     assert benchmarking.median_of(results["slow"]) == {"not_available": "took more than 1 s"}
     with pytest.raises(RuntimeError, match="dead failed with status 1:\nno memory"):
-        benchmark_runs.run_in_turns(worker, ["dead"], [], 1)
+        benchmarking.run_in_turns(worker, ["dead"], [], 1)
 
 
 def test_table_compares_within_a_setting(tmp_path):
