@@ -1,5 +1,6 @@
 """Speech from text, and the continuation of speech: a language model gives tokens, the codec turns them into audio."""
 
+import contextlib
 import itertools
 import time
 from collections.abc import Iterable, Iterator
@@ -10,14 +11,13 @@ from typing import Any
 
 import numpy as np
 import soundfile
-import torch
 
 import lm
 from lm.generate import Generation, GenerationSettings, make_prompt
 from lm.model import LanguageModel
 from lm.text import split_text
 
-from .audio.recordings import encode_file, encode_pieces
+from .audio.recordings import decode_in_pieces, encode_file, encode_pieces
 from .audio.token_file import TOKEN_SUFFIX, load_tokens
 from .bundled import BUNDLED, load_codec
 from .modeling_q2d2 import Q2D2Model
@@ -57,27 +57,13 @@ class SpeechOptions(GenerationSettings):
         return GenerationSettings(**values)
 
 
-CONTINUATION = SpeechOptions(
-    temperature=1.0, max_seconds=10.0
-)  # at .5, best for text, 8 of 16 fell silent; docs/LOG.md
+# At a temperature of .5, which is best for text, 8 of 16 fell silent; docs/LOG.md.
+CONTINUATION = SpeechOptions(temperature=1.0, max_seconds=10.0)
 
 
 def decode_pieces(codec: Q2D2Model, codes: Iterable[int]) -> Iterator[np.ndarray]:
-    """Audio (n,) of codes in chunks, each as soon as it is determined; together it is that of all codes."""
-    codes = iter(codes)
-    size = None if codec.decoder_latency_samples is None else _CHUNK_CODES
-    state = None
-    follows = True
-    while follows:
-        chunk = list(itertools.islice(codes, size))
-        follows = len(chunk) == size
-        if not chunk and state is None:
-            return
-        ids = torch.tensor(chunk, dtype=torch.long, device=codec.device).view(1, 1, -1)
-        output = codec.decode(ids, cache=state, use_streaming=follows)
-        state = output.cache
-        if output.audio_values.numel():
-            yield output.audio_values.flatten().cpu().numpy()
+    """Audio (n,) of codes in short chunks, each as soon as it is determined; see `decode_in_pieces`."""
+    return decode_in_pieces(codec, codes, tokens_per_piece=_CHUNK_CODES)
 
 
 class Utterance:
@@ -277,41 +263,27 @@ def _joined(chunks: Iterable[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.empty(0, np.float32), *chunks])
 
 
-class WavWriter:
-    """Writes an audio file chunk by chunk; what is there already is only replaced once there is audio.
+def write_audio(path: Path, sampling_rate: int, chunks: Iterable[np.ndarray]) -> None:
+    """Write an audio file while its chunks (n,) come; what is there already is only replaced once there is audio.
 
     Args:
         path: The file to write; its suffix says the format.
         sampling_rate: Rate in Hz.
+        chunks: The audio.
 
     Raises:
-        ValueError: If there is no such folder or format.
+        ValueError: If there is no such folder or format, or the weights of the language model that gives the chunks
+            are damaged.
     """
-
-    def __init__(self, path: Path, sampling_rate: int):
-        if not path.parent.is_dir():
-            raise ValueError(f"there is no folder {path.parent} for the output; create it or choose another")
-        if path.suffix[1:].upper() not in soundfile.available_formats():
-            raise ValueError(f"the output must end in .wav, .flac or another format of soundfile, got {path.name!r}")
-        self._path, self._rate = path, sampling_rate
-        self._file: soundfile.SoundFile | None = None
-
-    def __enter__(self) -> "WavWriter":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._file:
-            self._file.close()
-
-    def write_all(self, chunks: Iterable[np.ndarray]) -> None:
-        """Add chunks (n,) of audio as they come.
-
-        Raises:
-            ValueError: If the weights of the language model that gives them are damaged.
-        """
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {path.parent} for the output; create it or choose another")
+    if path.suffix[1:].upper() not in soundfile.available_formats():
+        raise ValueError(f"the output must end in .wav, .flac or another format of soundfile, got {path.name!r}")
+    with contextlib.ExitStack() as stack:
+        file = None
         try:
             for audio in chunks:
-                self._file = self._file or soundfile.SoundFile(self._path, "w", self._rate, 1)
-                self._file.write(audio)
+                file = file or stack.enter_context(soundfile.SoundFile(path, "w", sampling_rate, 1))
+                file.write(audio)
         except RuntimeError as error:
             raise ValueError(str(error)) from error

@@ -6,7 +6,6 @@ file of variable bitrate without a length header as much as a constant bitrate w
 
 import mmap
 import struct
-from collections.abc import Callable
 
 _Content = bytes | mmap.mmap
 
@@ -32,14 +31,11 @@ def find_damage(data: _Content, file_format: str, num_decoded: int, num_announce
         num_decoded: Samples per channel that were decoded.
         num_announced: Samples per channel that libsndfile expected.
     """
-    checks: dict[str, Callable[[_Content], str | None]] = {
-        "WAV": _riff_damage,
-        "WAVEX": _riff_damage,
-        "OGG": _ogg_damage,
-    }
     if file_format == "MP3":
         return _mp3_damage(data, num_decoded, num_announced)
-    damage = checks.get(file_format, lambda data: None)(data)
+    damage = None
+    if file_format in ("WAV", "WAVEX", "OGG"):
+        damage = _ogg_damage(data) if file_format == "OGG" else _riff_damage(data)
     if damage is None and num_decoded < num_announced < 2**62:  # more means: length not known
         damage = f"its header promises {num_announced} samples, {num_decoded} could be decoded"
     return damage

@@ -130,11 +130,6 @@ def _resampled_blocks(file: Any, name: str, target_rate: int) -> Generator[np.nd
     return num_decoded
 
 
-def audio_from_column(value: Any, target_rate: int, sampling_rate: int | None = None) -> np.ndarray:
-    """Mono float32 samples (N,) of one cell of a data set; see `stream_from_column`."""
-    return np.concatenate(list(stream_from_column(value, target_rate, sampling_rate)))
-
-
 def stream_from_column(value: Any, target_rate: int, sampling_rate: int | None = None) -> Iterator[np.ndarray]:
     """Mono float32 samples of one cell of a data set in pieces (N,), in little memory if the cell holds a file.
 

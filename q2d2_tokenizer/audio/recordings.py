@@ -1,5 +1,6 @@
 """Recordings of any length through a codec in little memory."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -40,27 +41,34 @@ def encode_pieces(model: Q2D2Model, pieces: Iterable[np.ndarray]) -> tuple[np.nd
     return np.concatenate(codes), num_samples
 
 
-def decode_in_pieces(model: Q2D2Model, codes: np.ndarray, num_samples: int) -> Iterator[np.ndarray]:
-    """Audio of tokens in pieces (N,) float32, `num_samples` in all.
+def decode_in_pieces(
+    model: Q2D2Model, codes: Iterable[int], num_samples: int | None = None, tokens_per_piece: int | None = None
+) -> Iterator[np.ndarray]:
+    """Audio of tokens in pieces (N,) float32, each as soon as it is determined; together it is that of all tokens.
+
+    A model that needs all tokens gets them at once.
 
     Args:
         model: The codec.
-        codes: Tokens (T,) of one recording.
-        num_samples: Of the recording.
+        codes: Tokens (T,) of one recording, maybe as they come.
+        num_samples: Of the recording; whole frames if left out.
+        tokens_per_piece: How many tokens to take at a time.
 
     Raises:
         ValueError: If the tokens are out of range, or too few or too many for `num_samples`.
     """
-    size = len(codes) if model.decoder_latency_samples is None else _TOKENS_PER_PIECE
-    cache = None
-    for start in range(0, len(codes), size):
-        is_last = start + size >= len(codes)
-        piece = torch.from_numpy(codes[start : start + size]).long().to(model.device).view(1, 1, -1)
-        output = model.decode(
-            piece, num_samples=num_samples if is_last else None, cache=cache, use_streaming=not is_last
-        )
+    size = None if model.decoder_latency_samples is None else tokens_per_piece or _TOKENS_PER_PIECE
+    codes, cache, follows = iter(codes), None, True
+    while follows:
+        chunk = np.fromiter(itertools.islice(codes, size), np.int64)
+        follows = len(chunk) == size
+        if not len(chunk) and cache is None:
+            return
+        piece = torch.from_numpy(chunk).to(model.device).view(1, 1, -1)
+        output = model.decode(piece, num_samples=None if follows else num_samples, cache=cache, use_streaming=follows)
         cache = output.cache
-        yield output.audio_values[0, 0].cpu().numpy()
+        if output.audio_values.numel():
+            yield output.audio_values[0, 0].cpu().numpy()
 
 
 def encode_file(model: Q2D2Model, source: str | Path | bytes) -> tuple[np.ndarray, int]:

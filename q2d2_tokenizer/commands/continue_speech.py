@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..speech import CONTINUATION, SpeechOptions, TextToSpeech, WavWriter
+from ..speech import CONTINUATION, SpeechOptions, TextToSpeech, write_audio
 
 
 def continue_speech(
@@ -34,7 +34,6 @@ def continue_speech(
     if prompt_seconds:
         codes = codes[: max(1, int(prompt_seconds * frame_rate))]
     spoken = speaker.continuation(codes, options)
-    with WavWriter(output, speaker.sampling_rate) as wav:
-        wav.write_all(spoken)
+    write_audio(output, speaker.sampling_rate, spoken)
     print(f"{len(codes) / frame_rate:.1f} s of {recording.name}, then {spoken}")
     print(f"written {output}")

@@ -21,7 +21,9 @@ class Job:
 
 
 def plan_jobs(inputs: list[str], output: str, input_suffixes: set[str], output_suffix: str) -> list[Job]:
-    """Say which file becomes which; folders are searched for files of `input_suffixes` and keep their structure.
+    """Say which file becomes which and make the folders to write to.
+
+    Folders among the inputs are searched for files of `input_suffixes` and keep their structure.
 
     Args:
         inputs: Files and folders.
@@ -30,7 +32,8 @@ def plan_jobs(inputs: list[str], output: str, input_suffixes: set[str], output_s
         output_suffix: Suffix of the files to write.
 
     Raises:
-        ValueError: If there is nothing to do, or two inputs would become the same file, or one would be overwritten.
+        ValueError: If there is nothing to do, two inputs would become the same file, one would be overwritten, or a
+            folder cannot be made or written to.
     """
     root = Path(output)
     if len(inputs) == 1 and not Path(inputs[0]).is_dir() and root.suffix.lower() == output_suffix and not root.is_dir():
@@ -41,6 +44,8 @@ def plan_jobs(inputs: list[str], output: str, input_suffixes: set[str], output_s
     if not jobs:
         raise ValueError(f"no {', '.join(sorted(input_suffixes))} files in {', '.join(inputs)}")
     _check_targets(jobs)
+    for folder in sorted({job.target.parent for job in jobs}):
+        _make_writable(folder)
     return jobs
 
 
@@ -75,20 +80,14 @@ def _identity(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def check_writable(jobs: list[Job]) -> None:
-    """Make the folders of all targets.
-
-    Raises:
-        ValueError: If one cannot be made or written to.
-    """
-    for folder in sorted({job.target.parent for job in jobs}):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            reason = "it is a file" if folder.is_file() else error.strerror
-            raise ValueError(f"cannot write to {folder}: {reason}") from error
-        if not os.access(folder, os.W_OK):
-            raise ValueError(f"cannot write to {folder}: permission denied")
+def _make_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "it is a file" if folder.is_file() else error.strerror
+        raise ValueError(f"cannot write to {folder}: {reason}") from error
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"cannot write to {folder}: permission denied")
 
 
 def run(jobs: list[Job], convert: Callable[[Path, Path], None]) -> int:

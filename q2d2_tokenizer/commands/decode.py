@@ -5,7 +5,7 @@ from pathlib import Path
 from ..audio.recordings import decode_to_file
 from ..audio.token_file import TOKEN_SUFFIX, load_tokens
 from ..bundled import load_codec
-from .convert import check_writable, plan_jobs, run
+from .convert import plan_jobs, run
 
 
 def decode(inputs: list[str], *, output: str, codec: str = "bundled", device: str = "cpu") -> int:
@@ -23,7 +23,6 @@ def decode(inputs: list[str], *, output: str, codec: str = "bundled", device: st
         device: Device of the codec, such as cpu or cuda.
     """
     jobs = plan_jobs(inputs, output, {TOKEN_SUFFIX}, ".wav")
-    check_writable(jobs)
     model = load_codec(codec, device)
     fingerprint = model.fingerprint()
 

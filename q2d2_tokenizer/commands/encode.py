@@ -6,7 +6,7 @@ from ..audio.reading import AUDIO_SUFFIXES
 from ..audio.recordings import encode_file
 from ..audio.token_file import TOKEN_SUFFIX, TokenFile, save_tokens
 from ..bundled import load_codec
-from .convert import check_writable, plan_jobs, run
+from .convert import plan_jobs, run
 
 
 def encode(inputs: list[str], *, output: str, codec: str = "bundled", device: str = "cpu") -> int:
@@ -24,7 +24,6 @@ def encode(inputs: list[str], *, output: str, codec: str = "bundled", device: st
         device: Device of the codec, such as cpu or cuda.
     """
     jobs = plan_jobs(inputs, output, AUDIO_SUFFIXES, TOKEN_SUFFIX)
-    check_writable(jobs)
     model = load_codec(codec, device)
     fingerprint = model.fingerprint()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from ..audio.reading import AUDIO_SUFFIXES
 from ..audio.recordings import decode_to_file, encode_file
 from ..bundled import load_codec
-from .convert import check_writable, plan_jobs, run
+from .convert import plan_jobs, run
 
 
 def reconstruct(inputs: list[str], *, output: str, codec: str = "bundled", device: str = "cpu") -> int:
@@ -23,7 +23,6 @@ def reconstruct(inputs: list[str], *, output: str, codec: str = "bundled", devic
         device: Device of the codec, such as cpu or cuda.
     """
     jobs = plan_jobs(inputs, output, AUDIO_SUFFIXES, ".wav")
-    check_writable(jobs)
     model = load_codec(codec, device)
 
     def convert(source: Path, target: Path) -> None:

@@ -1,8 +1,11 @@
 """The command `q2d2 speak`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from ..speech import SpeechOptions, TextToSpeech, WavWriter
+import numpy as np
+
+from ..speech import SpeechOptions, TextToSpeech, write_audio
 
 
 def speak(
@@ -38,8 +41,11 @@ def speak(
         raise ValueError("give either a text or --file")
     speaker = TextToSpeech.from_pretrained(codec, language_model)
     parts = speaker.utterances(file.read_text() if file else text or "", prompt, prompt_text, options, part_characters)
-    with WavWriter(output, speaker.sampling_rate) as wav:
+
+    def spoken() -> Iterator[np.ndarray]:
         for number, part in enumerate(parts, start=1):
-            wav.write_all(part)
+            yield from part
             print(f"{number}/{len(parts)}  {part}  {part.text!r}", flush=True)
+
+    write_audio(output, speaker.sampling_rate, spoken())
     print(f"written {output}")
