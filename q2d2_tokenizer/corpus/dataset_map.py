@@ -64,17 +64,7 @@ class TokenizeAudio:
 
     def __getstate__(self) -> dict[str, Any]:
         # Small, and the same in every run: `datasets` hashes it to find its cache, and sends it to its workers.
-        return {
-            "checkpoint": self.checkpoint,
-            "audio_column": self.audio_column,
-            "sampling_rate": self.sampling_rate,
-            "device": self.device,
-            "revision": self.revision,
-            "_fingerprint": self.codec_fingerprint,
-        }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _loaded=None)
+        return vars(self) | {"_fingerprint": self.codec_fingerprint, "_loaded": None}
 
     @property
     def codec_fingerprint(self) -> str:
@@ -128,12 +118,15 @@ class TokenizeAudio:
         if self.audio_column not in batch:
             raise ValueError(f"no column {self.audio_column!r}; the data set has {sorted(batch)}; pass audio_column")
         try:
-            return _checked_column(batch[self.audio_column], self.audio_column)  # decodes, if the column does that
+            column = batch[self.audio_column]  # decodes, if the column does that
         except ImportError as error:
             raise ImportError(
                 f"`datasets` cannot decode the column {self.audio_column!r} without torchcodec; leave that to "
                 f'TokenizeAudio: dataset.cast_column("{self.audio_column}", datasets.Audio(decode=False))'
             ) from error
+        if isinstance(column, (str, bytes, Mapping)):
+            raise ValueError(f"the column {self.audio_column!r} holds one row, not a list; call map with batched=True")
+        return column
 
     def _pieces(self, cell: Any, row: str) -> Iterator[np.ndarray]:
         try:
@@ -141,12 +134,6 @@ class TokenizeAudio:
         except (ValueError, OSError, RuntimeError) as error:
             path = cell.get("path") if isinstance(cell, Mapping) else None
             raise ValueError(f"cannot tokenize {row}{f' ({path})' if path else ''}: {error}") from error
-
-
-def _checked_column(column: Any, name: str) -> Any:
-    if isinstance(column, (str, bytes, Mapping)):
-        raise ValueError(f"the column {name!r} holds one row instead of a list; call map with batched=True")
-    return column
 
 
 def _is_worker() -> bool:

@@ -17,10 +17,7 @@ _BATCH_ROWS = 16
 class ParquetSource(Source):
     """Rows of a Parquet file.
 
-    Args:
-        name: See `Source`.
-        path: See `Source`.
-        columns: See `Columns`. Without a column of ids, they are made of `name` and the number of the row.
+    Without a column of ids, they are made of `name` and the number of the row. The arguments are those of `Source`.
 
     Raises:
         ValueError: If a column is missing, or that of the ids holds lists or the like.

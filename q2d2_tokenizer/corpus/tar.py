@@ -60,10 +60,7 @@ class TarSource(Source):
     Text members become columns: `.txt` the column `text`, `.json` and `.cls` columns of that name. A sample that has
     several audio members, or a member twice, cannot be read: it does not say which one is meant.
 
-    Args:
-        name: See `Source`.
-        path: See `Source`.
-        columns: See `Columns`.
+    The arguments are those of `Source`.
 
     Raises:
         ValueError: If the file is compressed.

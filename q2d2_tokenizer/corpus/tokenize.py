@@ -10,7 +10,6 @@ import errno
 import json
 import math
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -73,36 +72,22 @@ class CorpusOptions:
             raise ValueError(f"silent must be 'reject' or 'keep', got {self.silent!r}")
 
 
-class _Progress:
-    """Hours done and speed next to a progress bar.
+class _Progress(tqdm):
+    """A progress bar that counts rows and shows hours done and speed."""
 
-    Args:
-        bar: Counts rows, and knows the time that remains.
-        hours_before: Done in earlier runs.
-    """
-
-    def __init__(self, bar: tqdm, hours_before: float):
-        self.bar = bar
-        self.hours_before = hours_before
-        self.seconds = 0.0
-        self.start = time.perf_counter()
-
-    def __enter__(self) -> Any:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._show()
+    hours_before = 0.0  # done in earlier runs
+    seconds = 0.0
 
     def add(self, seconds: float) -> None:
         """One more row, of so many seconds."""
         self.seconds += seconds
-        self._show()
-        self.bar.update()
+        self.show()
+        self.update()
 
-    def _show(self) -> None:
-        speed = self.seconds / max(time.perf_counter() - self.start, 1e-9)
-        hours = self.hours_before + self.seconds / 3600
-        self.bar.set_postfix_str(f"{hours:.2f} h, {speed:.0f}x real time", refresh=False)
+    def show(self) -> None:
+        """Put hours and speed behind the bar."""
+        speed = self.seconds / max(self.format_dict["elapsed"], 1e-9)
+        self.set_postfix_str(f"{self.hours_before + self.seconds / 3600:.2f} h, {speed:.0f}x real time", refresh=False)
 
 
 class CorpusTokenizer:
@@ -190,22 +175,23 @@ class CorpusTokenizer:
         Raises:
             OSError: If a shard cannot be written.
         """
-        mine = [number for number in range(process, len(self.shards), num_processes)]
+        mine = range(process, len(self.shards), num_processes)
         missing = [number for number in mine if not self._is_done(number)]
         rows = sum(self._num_rows(number) for number in mine)
         todo = sum(self._num_rows(number) for number in missing)
-        hours_before = sum(self._samples(number).sum() for number in set(mine) - set(missing)) / self._samples_per_hour
-        bar = tqdm(
+        with _Progress(
             total=rows,
             initial=rows - todo,
             desc=f"process {process} of {num_processes}" if num_processes > 1 else "tokens",
             unit="row",
             disable=not show_progress,
             mininterval=0.1 if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES,
-        )
-        with bar, _Progress(bar, hours_before) as progress:
+        ) as progress:
+            progress.hours_before = sum(self._samples(number).sum() for number in set(mine) - set(missing))
+            progress.hours_before /= self._samples_per_hour
             for number in missing:
                 self._make(number, progress)
+            progress.show()
         return progress.seconds / 3600
 
     def _num_rows(self, number: int) -> int:
@@ -217,9 +203,8 @@ class CorpusTokenizer:
 
     def _samples(self, number: int) -> np.ndarray:
         """Lengths (rows,) of the recordings of a finished shard."""
-        return pq.read_table(self._paths(number)[0], columns=["num_samples"], use_threads=False)[
-            "num_samples"
-        ].to_numpy()
+        table = pq.read_table(self._paths(number)[0], columns=["num_samples"], use_threads=False)
+        return table["num_samples"].to_numpy()
 
     @property
     def _samples_per_hour(self) -> int:
@@ -278,12 +263,8 @@ class CorpusTokenizer:
     def finish(self, licence: str, source: str) -> dict[str, Any]:
         """Check that every row of the corpus is in a shard or rejected, write summary.json and the data card.
 
-        Args:
-            licence: See `write_card`.
-            source: See `write_card`.
-
         Returns:
-            The summary.
+            The summary; see `write_card` for the arguments.
 
         Raises:
             ValueError: If shards are missing, or there are others.
