@@ -13,7 +13,7 @@ from recordings import file_bytes
 
 from q2d2_tokenizer import tokenize_corpus
 from q2d2_tokenizer.commands.main import main
-from q2d2_tokenizer.corpus import cluster, processes
+from q2d2_tokenizer.corpus import processes
 from q2d2_tokenizer.corpus.inputs import open_input, stop_unless_damaged
 from q2d2_tokenizer.corpus.sources import Corpus
 from q2d2_tokenizer.corpus.tokenize import CorpusTokenizer
@@ -87,7 +87,7 @@ def test_every_process_compares_its_plan(corpus_file, tiny_model, tmp_path, monk
     with pytest.raises(ValueError, match="20 rows in 1 sources .*, this is 4 rows"):
         tokenizer_of(corpus_file, tiny_model, tmp_path / "out").check_plan()
     with pytest.raises(ValueError, match="20 rows in 1 sources .*, this is 4 rows"):
-        cluster.ShardWorker(lambda _: tokenizer_of(corpus_file, tiny_model, tmp_path / "out"), os.getcwd())
+        processes.ShardWorker(lambda _: tokenizer_of(corpus_file, tiny_model, tmp_path / "out"), os.getcwd())
     second = {"local_process_index": 1, "process_index": 1, "num_processes": 2, "is_main_process": False}
     monkeypatch.setattr(processes, "PartialState", lambda **_: Namespace(**second, wait_for_everyone=lambda: None))
     with pytest.raises(ValueError, match="20 rows in 1 sources .*, this is 4 rows"):
