@@ -30,9 +30,8 @@ class Windows:
 
     def __getitem__(self, index: int) -> Window:
         """Window on one recording."""
-        return Window(
-            bool(self.with_text[index]), int(self.start[index]), int(self.num_codes[index]), bool(self.ends[index])
-        )
+        columns = self.with_text, self.start, self.num_codes, self.ends
+        return Window(*(column[index].item() for column in columns))
 
     @property
     def num_scored(self) -> np.ndarray:
@@ -168,10 +167,8 @@ class TrainingBatches:
 
     def batch(self, step: int, process: int = 0, processes: int = 1) -> Batch:
         """The part of one process in the batch of a step."""
-        epoch = self.epoch(step)
-        return make_batch(
-            self.corpus, self._windows, self._batches[step - self._first_steps[epoch]], process, processes
-        )
+        first = self._first_steps[self.epoch(step)]
+        return make_batch(self.corpus, self._windows, self._batches[step - first], process, processes)
 
 
 def make_batch(corpus: TokenCorpus, windows: Windows, indices: np.ndarray, process: int, processes: int) -> Batch:

@@ -9,7 +9,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from .alignment import ALIGNMENT_FILE, Alignment
 from .layout import BOS, EOS, PAD, Layout
-from .pairs import PairLlamaConfig, PairLlamaForCausalLM
+from .pairs import AnyLlama, PairLlamaConfig, PairLlamaForCausalLM
 from .text import TEXT_FILE, TextTokenizer
 
 IGNORED = -100
@@ -61,7 +61,7 @@ def audio_generation_config(layout: Layout, context: int) -> GenerationConfig:
     )
 
 
-def make_language_model(settings: ModelSettings, layout: Layout) -> LlamaForCausalLM | PairLlamaForCausalLM:
+def make_language_model(settings: ModelSettings, layout: Layout) -> AnyLlama:
     """A language model with random weights; `generate` knows how its sequences begin and end.
 
     Raises:
@@ -103,7 +103,7 @@ class LanguageModel:
         ValueError: If the parts do not belong together.
     """
 
-    model: LlamaForCausalLM | PairLlamaForCausalLM
+    model: AnyLlama
     layout: Layout
     text: TextTokenizer | None = None
     alignment: Alignment | None = None

@@ -14,7 +14,7 @@ import math
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaModel, TemperatureLogitsWarper, TopPLogitsWarper
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel, TemperatureLogitsWarper, TopPLogitsWarper
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.llama.modeling_llama import LlamaPreTrainedModel, LlamaRMSNorm
@@ -235,3 +235,6 @@ class PairLlamaForCausalLM(LlamaPreTrainedModel):
             indices.append(chosen)
         ids = indices_to_codes(indices, self.points_per_group) + self.config.vocab_size
         return ids.masked_fill(ends, EOS)
+
+
+AnyLlama = LlamaForCausalLM | PairLlamaForCausalLM

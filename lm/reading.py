@@ -11,11 +11,10 @@ import math
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM
 
 from .batches import Batch, TrainingBatches
 from .layout import AUDIO, Layout
-from .pairs import PairLlamaForCausalLM
+from .pairs import AnyLlama
 
 _PEAK = 8.0  # score of text at distance zero; other keys have about zero
 _WAVELENGTHS = ((12.0, 600.0), (40.0, 1200.0))  # of the cosines of each reading head in a layer, in positions
@@ -23,9 +22,7 @@ _PULL = 1e-2  # of the fit, towards zero
 
 
 @torch.no_grad()
-def add_reading_heads(
-    model: LlamaForCausalLM | PairLlamaForCausalLM, layout: Layout, input_ids: Tensor, layers: tuple[int, ...]
-) -> None:
+def add_reading_heads(model: AnyLlama, layout: Layout, input_ids: Tensor, layers: tuple[int, ...]) -> None:
     """Set queries and keys of the first heads of some layers so that audio attends to the text that is due.
 
     Args:
@@ -78,9 +75,7 @@ def first_batch_with_text(batches: TrainingBatches) -> Batch:
     raise ValueError("no recording of the data is shown with a text")
 
 
-def _attention_inputs(
-    model: LlamaForCausalLM | PairLlamaForCausalLM, layout: Layout, input_ids: Tensor, number: int
-) -> Tensor:
+def _attention_inputs(model: AnyLlama, layout: Layout, input_ids: Tensor, number: int) -> Tensor:
     """What comes to the attention of a layer (B, S, D)."""
     found = []
     hook = model.model.layers[number].self_attn.register_forward_pre_hook(

@@ -11,7 +11,9 @@ from transformers import LlamaForCausalLM
 
 from .layout import Layout, codes_to_indices
 from .model import IGNORED
-from .pairs import PairLlamaForCausalLM
+from .pairs import AnyLlama, PairLlamaForCausalLM
+
+NeighbourLists = list[list[list[int]]]  # for every point of every group its neighbours
 
 
 class Neighbours(nn.Module):
@@ -23,7 +25,7 @@ class Neighbours(nn.Module):
 
     table: Tensor
 
-    def __init__(self, neighbours: list[list[list[int]]]):
+    def __init__(self, neighbours: NeighbourLists):
         super().__init__()
         width = max(len(points) for group in neighbours for points in group)
         table = torch.full((len(neighbours), max(map(len, neighbours)), width), -1)
@@ -118,12 +120,7 @@ class Scorer(nn.Module):
         neighbours: See `Neighbours`; for near misses.
     """
 
-    def __init__(
-        self,
-        model: LlamaForCausalLM | PairLlamaForCausalLM,
-        layout: Layout,
-        neighbours: list[list[list[int]]] | None = None,
-    ):
+    def __init__(self, model: AnyLlama, layout: Layout, neighbours: NeighbourLists | None = None):
         super().__init__()
         self.model = model
         self.layout = layout
@@ -252,11 +249,7 @@ class PairScorer(Scorer):
         return self.model.factor_logits(hidden, earlier).float().log_softmax(-1)
 
 
-def make_scorer(
-    model: LlamaForCausalLM | PairLlamaForCausalLM,
-    layout: Layout,
-    neighbours: list[list[list[int]]] | None = None,
-) -> Scorer:
+def make_scorer(model: AnyLlama, layout: Layout, neighbours: NeighbourLists | None = None) -> Scorer:
     """The scorer for a language model; see `Scorer`."""
     kind = PairScorer if isinstance(model, PairLlamaForCausalLM) else FlatScorer
     return kind(model, layout, neighbours)

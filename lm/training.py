@@ -182,14 +182,9 @@ class LanguageModelTrainer(ResumableTrainer):
         accelerator = self.accelerator
         self.model.eval()
         totals, codes = Totals(len(self.scorer.points_per_group)), 0
-        for batch in validation_batches(
-            corpus,
-            self.model_settings.context,
-            self.config.tokens_per_batch,
-            with_text,
-            accelerator.process_index,
-            accelerator.num_processes,
-        ):
+        context, size = self.model_settings.context, self.config.tokens_per_batch
+        share = accelerator.process_index, accelerator.num_processes
+        for batch in validation_batches(corpus, context, size, with_text, *share):
             with accelerator.autocast():
                 score = self.scorer.score(*batch.inputs(accelerator.device))
             totals.add(score, batch.targets)
