@@ -70,9 +70,8 @@ def draw_streaming(model: Q2D2Model, path: Path, chunks: tuple[int, int] = (38, 
     last, lag = -len(contexts), sum(contexts)
     ax.annotate("", (first, last - 0.35), (first - lag, last - 0.35), arrowprops={"arrowstyle": "<->", "color": RED})
     milliseconds = 1000 * lag * model.config.hop_length / model.config.sampling_rate
-    ax.text(
-        first + 0.5, last - 0.35, f"latency {lag} frames = {milliseconds:.0f} ms", va="center", color=RED, fontsize=9
-    )
+    latency = f"latency {lag} frames = {milliseconds:.0f} ms"
+    ax.text(first + 0.5, last - 0.35, latency, va="center", color=RED, fontsize=9)
     ax.plot([first, first], [last - 0.6, 1.4], color=RED, linewidth=1, linestyle="--")
     ax.text(first / 2, 1.1, "computed with chunk 1", ha="center", fontsize=9, color=BLUE)
     ax.text(first + chunks[1] / 2, 1.1, "computed with chunk 2", ha="center", fontsize=9, color=ORANGE)
@@ -127,26 +126,16 @@ def _draw_cells(ax: Axes, quantizer: LatticeQuantizer, num_channels: int) -> Non
     centres = points[..., :2].reshape(-1, 2).unique(dim=0).numpy()
     ax.scatter(centres[:, 0], centres[:, 1], color="black", s=12)
     half = 0.07
-    for (x, y), shift, colour, text in (
-        ((-0.05, 0.1), -0.5, BLUE, "certain"),
-        ((0.27, 0.27), 0.42, RED, "near a tie"),
-    ):
+    marks = ((-0.05, 0.1), -0.5, BLUE, "certain"), ((0.27, 0.27), 0.42, RED, "near a tie")
+    for (x, y), shift, colour, text in marks:
         ax.add_patch(Rectangle((x - half, y - half), 2 * half, 2 * half, fill=False, edgecolor=colour, linewidth=1.5))
         ax.scatter([x], [y], color=colour, s=8, zorder=3)
-        ax.annotate(
-            text,
-            (x, y),
-            (x, y + shift),
-            color=colour,
-            fontsize=9,
-            ha="center",
-            arrowprops={"arrowstyle": "-", "color": colour},
-        )
+        arrow = {"arrowstyle": "-", "color": colour}
+        ax.annotate(text, (x, y), (x, y + shift), color=colour, fontsize=9, ha="center", arrowprops=arrow)
     ax.set_xlim(-1.3, 1.3)
     ax.set_ylim(-1.3, 1.3)
-    ax.set_title(
-        f"Box of ±{ROUNDING_MARGIN:g} in a cell\n(drawn {half / ROUNDING_MARGIN:,.0f} times as large)", fontsize=10
-    )
+    size = f"drawn {half / ROUNDING_MARGIN:,.0f} times as large"
+    ax.set_title(f"Box of ±{ROUNDING_MARGIN:g} in a cell\n({size})", fontsize=10)
     ax.set_xticks([])
     ax.set_yticks([])
 

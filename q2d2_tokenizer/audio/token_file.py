@@ -98,10 +98,6 @@ def load_tokens(path: str | Path) -> TokenFile:
         raise ValueError(
             f"{path} has format version {metadata.get('format_version')!r}, this program reads {_VERSION!r}; update it"
         )
-    return _checked(path, codes, metadata)
-
-
-def _checked(path: str | Path, codes: np.ndarray, metadata: dict[str, str]) -> TokenFile:
     try:
         tokens = TokenFile(
             codes, int(metadata["sampling_rate"]), int(metadata["num_samples"]), metadata["codec_fingerprint"]

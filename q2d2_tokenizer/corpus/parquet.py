@@ -42,7 +42,8 @@ class ParquetSource(Source):
             if column not in schema.names:
                 raise ValueError(f"{path} has no column {column!r}, it has {schema.names}; name another one")
         self.id_column = columns.id or ("id" if "id" in schema.names and columns.keeps("id") else None)
-        _check_id_type(schema, self.id_column, path)
+        if self.id_column is not None:
+            _check_id_type(schema, self.id_column, path)
         kept = [field for field in schema if field.name not in (columns.audio, self.id_column)]
         self.schema = pa.schema([field for field in kept if columns.keeps(field.name)], schema.metadata)
 
@@ -101,9 +102,7 @@ class ParquetSource(Source):
         return value
 
 
-def _check_id_type(schema: pa.Schema, column: str | None, path: str) -> None:
-    if column is None:
-        return
+def _check_id_type(schema: pa.Schema, column: str, path: str) -> None:
     kind = schema.field(column).type
     try:
         pa.array([], kind).cast(pa.string())

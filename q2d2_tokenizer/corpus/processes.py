@@ -144,8 +144,7 @@ def run_on_ray(build: Callable[[str], CorpusTokenizer], workers: int) -> CorpusT
     with tqdm(total=len(tokenizer.shards), desc="shards", unit="shard") as bar:
         for row in shards.iter_rows():
             hours += row["hours"]
-            bar.set_postfix_str(
-                f"{hours:.2f} h, {3600 * hours / bar.format_dict['elapsed']:.0f}x real time", refresh=False
-            )
+            speed = 3600 * hours / bar.format_dict["elapsed"]
+            bar.set_postfix_str(f"{hours:.2f} h, {speed:.0f}x real time", refresh=False)
             bar.update()
     return tokenizer

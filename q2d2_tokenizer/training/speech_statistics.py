@@ -48,10 +48,8 @@ def measure_speech(recordings: list[np.ndarray], sampling_rate: int) -> SpeechSt
             voice = _pitch(audio, sampling_rate), _syllables(audio, sampling_rate)
             rows.append((*voice, energy, _third_formant(audio, sampling_rate), bandwidth))
     columns = np.array(rows, dtype=float).reshape(-1, 5).T
-    medians = [
-        float(np.median(column[~np.isnan(column)])) if (~np.isnan(column)).any() else math.nan for column in columns
-    ]
-    return SpeechStatistics(*medians)
+    known = [column[~np.isnan(column)] for column in columns]
+    return SpeechStatistics(*(float(np.median(column)) if column.size else math.nan for column in known))
 
 
 def _frames(audio: np.ndarray, length: int, hop: int, loud: float) -> np.ndarray:
@@ -71,9 +69,7 @@ def _pitch(audio: np.ndarray, rate: int) -> float:
     window = np.hanning(length)
     frames = _frames(audio, length, length // 3, 0.1)
     correlation = _autocorrelation((frames - frames.mean(1, keepdims=True)) * window)
-    correlation = (
-        correlation / correlation[:, :1].clip(1e-12) / (_autocorrelation(window[None]) / (window @ window) + 1e-6)
-    )
+    correlation /= correlation[:, :1].clip(1e-12) * (_autocorrelation(window[None]) / (window @ window) + 1e-6)
     first, last = int(rate / 500), int(rate / 40)
     lags = correlation[:, first:last].argmax(1) + first
     voiced = correlation[np.arange(len(lags)), lags] > 0.6
