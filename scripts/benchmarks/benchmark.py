@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from benchmark_codecs import CODECS
-from benchmarking import KeptRuns, median_of, run_in_turns, write_results
+from benchmarking import KeptRuns, add_arguments, median_of, run_in_turns, write_results
 
 from q2d2_tokenizer import read_audio, sample_recording
 from q2d2_tokenizer.evaluation.memory import measure
@@ -110,11 +110,7 @@ def main(argv: list[str] | None = None) -> None:
     """Measure all codecs in turns and write the results."""
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks"), help="folder of the results")
-    parser.add_argument("--repeats", type=int, default=5, help="fresh processes per contestant, in turns")
-    parser.add_argument("--timed_calls", type=int, default=3, help="least number of timed calls in each process")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and inputs")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    add_arguments(parser)
     parser.add_argument("--threads", type=int, nargs="+", default=[2], help="threads of torch")
     parser.add_argument("--batch", type=int, nargs="+", default=[1], help="recordings at once")
     parser.add_argument("--dtypes", nargs="+", choices=["float32", "bfloat16"], default=["float32"])

@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from q2d2_tokenizer.evaluation.plot import load_pyplot
 from q2d2_tokenizer.evaluation.provenance import describe_run, written_by
 from q2d2_tokenizer.evaluation.tables import format_cell, markdown_table
 
@@ -18,6 +19,15 @@ MEMORY_METHOD = (
     "through /proc/self/clear_refs, after malloc_trim) minus VmRSS before the call; inputs, weights and imported "
     "libraries are not counted, everything the call allocates for the first time is"
 )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments both benchmarks share; `--worker` is how they call themselves in a fresh process."""
+    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks"), help="folder of the results")
+    parser.add_argument("--repeats", type=int, default=5, help="fresh processes per contestant, in turns")
+    parser.add_argument("--timed_calls", type=int, default=3, help="least number of timed calls in each process")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and inputs")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
 
 
 def median_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -43,6 +53,24 @@ def write_results(folder: Path, name: str, settings: argparse.Namespace, rows: l
     source = f"Seed {settings.seed}. {written_by(provenance)}"
     (folder / f"{name}.md").write_text(f"{table}\n\n{source}\n")
     print(table)
+
+
+def plot_bars(path: Path, rows: list[dict], panels: dict[str, str], log: bool) -> None:
+    """Horizontal bars of the rows, labelled by their first column, with one panel per column of `panels`."""
+    pyplot = load_pyplot()
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(5 * len(panels), 0.5 * len(rows) + 1.5), sharey=True)
+    labels = [str(next(iter(row.values()))) for row in rows]
+    for axis, (column, title) in zip(axes, panels.items(), strict=True):
+        bars = axis.barh(labels, [row[column] for row in rows], color=["C0" if "ours" in x else "C7" for x in labels])
+        axis.bar_label(bars, fmt="%.3g", padding=3)
+        axis.set_title(title)
+        axis.margins(x=0.25)
+        if log:
+            axis.set_xscale("log")
+    axes[0].invert_yaxis()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
 
 
 class KeptRuns:
