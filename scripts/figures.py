@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from q2d2_tokenizer import Q2D2Model, default_checkpoint, read_audio, sample_recording
 from q2d2_tokenizer.quantizers import ROUNDING_MARGIN, LatticeQuantizer
 
+SAMPLES = Path(__file__).parents[1] / "docs" / "samples"
 BLUE, ORANGE, RED, GREY = "#3b6ea8", "#e08a2e", "#c0392b", "#d9dde3"
 PALE_BLUE, PALE_ORANGE = "#c4d6ea", "#f7dcbd"
 
@@ -148,6 +149,20 @@ def _borders(indices: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.minimum(edges, 1)
 
 
+def draw_spectrograms(model: Q2D2Model, before: Path, path: Path) -> None:
+    """Draw spectrograms of a recording, of the audio file that an earlier codec made of it, and of this codec."""
+    rate = model.config.sampling_rate
+    audio = read_audio(sample_recording(), rate)
+    decoded = model(torch.from_numpy(audio).view(1, 1, -1)).audio_values.flatten().numpy()
+    rows = [("recording", audio), ("version 0.1", read_audio(before, rate)), ("now", decoded)]
+    figure, axes = plt.subplots(len(rows), 1, figsize=(8, 6), sharex=True)
+    for ax, (name, samples) in zip(axes, rows, strict=True):
+        ax.specgram(samples, NFFT=1024, Fs=rate, noverlap=768, vmin=-130, vmax=-40, cmap="magma", rasterized=True)
+        ax.set(ylim=(0, 8000), ylabel=f"{name}, Hz")
+    axes[-1].set_xlabel("seconds")
+    _save(figure, path)
+
+
 def _frames(ax: Axes, y: float, positions: range, colour: str) -> None:
     """Draw one box for every frame."""
     for x in positions:
@@ -170,6 +185,7 @@ def main(argv: list[str] | None = None) -> None:
     draw_codec(model, args.output / "codec.png")
     draw_streaming(model, args.output / "streaming.png")
     draw_recheck(model, args.output / "recheck.png")
+    draw_spectrograms(model, SAMPLES / "arctic_a0009_q2d2_0.1.flac", args.output / "spectrograms.png")
 
 
 if __name__ == "__main__":
