@@ -155,7 +155,7 @@ def draw_spectrograms(model: Q2D2Model, before: Path, path: Path) -> None:
     audio = read_audio(sample_recording(), rate)
     decoded = model(torch.from_numpy(audio).view(1, 1, -1)).audio_values.flatten().numpy()
     rows = [("recording", audio), ("version 0.1", read_audio(before, rate)), ("now", decoded)]
-    figure, axes = plt.subplots(len(rows), 1, figsize=(8, 6), sharex=True)
+    figure, axes = plt.subplots(len(rows), 1, figsize=(5, 4.2), sharex=True)
     for ax, (name, samples) in zip(axes, rows, strict=True):
         ax.specgram(samples, NFFT=1024, Fs=rate, noverlap=768, vmin=-130, vmax=-40, cmap="magma", rasterized=True)
         ax.set(ylim=(0, 8000), ylabel=f"{name}, Hz")
