@@ -10,11 +10,11 @@ from tqdm.auto import tqdm
 
 from ..bundled import BUNDLED, codec_source
 from .clips import Clip, load_clips
-from .codecs import DecodedFolder, Original, OurCodec, installed_peers
+from .codecs import Codec, DecodedFolder, Original, OurCodec
 from .memory import measure_memory
 from .metrics import METRICS
 from .plot import plot_scores
-from .programs import Program
+from .programs import Program, installed_peers
 from .provenance import describe_run, require_commit
 from .report import write_page, write_table
 from .rows import Row, Rows, build_metrics, measure_clip, needs_reference
@@ -93,7 +93,7 @@ def evaluate_codec(
     ours = OurCodec(source)
     rate = ours.model.config.sampling_rate
     found = load_clips(data, cache, rate, clips, audio_column, id_column, text_column, str(output))
-    codecs: list[Any] = [ours, *(installed_peers() if peers else [])]
+    codecs: list[Codec] = [ours, *(installed_peers(rate) if peers else [])]
     codecs += [DecodedFolder(name, folder, [clip.id for clip in found]) for name, folder in (decoded or {}).items()]
     codecs += [TransformersCodec(name, spec) for name, spec in (transformers or {}).items()]
     codecs += [Program(name, spec) for name, spec in (program or {}).items()]
@@ -148,7 +148,7 @@ def write_clips(clips: list[Clip], folder: Path) -> None:
 
 
 def _measure(
-    codecs: list[Any], clips: list[Clip], details: Path, metrics: dict[str, Any], listen: int
+    codecs: list[Codec], clips: list[Clip], details: Path, metrics: dict[str, Any], listen: int
 ) -> dict[str, list[Row]]:
     """Rows of every clip by name of the codec; those that rows.jsonl holds are not measured again."""
     rows = Rows(details / "rows.jsonl")

@@ -14,7 +14,7 @@ from ..audio.voice import FRAME_RATE, NotMeasured
 from . import asr
 from .alignment import align
 from .clips import Clip
-from .codecs import Decoded, Original
+from .codecs import Codec, Decoded, Original
 from .metrics import METRICS
 
 Row = dict[str, Any]
@@ -47,7 +47,7 @@ class Rows:
         kept["reasons"] = kept.get("reasons", {}) | row.get("reasons", {})
         return kept
 
-    def get(self, codec: Any, clip: Clip) -> Row:
+    def get(self, codec: Codec, clip: Clip) -> Row:
         """The row, without any scores if it is new."""
         key = {"codec": codec.name, "identity": codec.identity(clip), "clip": clip.id, "digest": clip.digest}
         return self.find(**key) | {"seconds": len(clip.audio) / clip.sampling_rate, "speaker": clip.speaker}
@@ -122,7 +122,7 @@ def _scores(name: str, measure: Measure, clip: Clip, decoded: Decoded) -> dict[s
     return value if isinstance(value, dict) else {name: value}
 
 
-def measure_clip(codec: Any, clip: Clip, metrics: dict[str, Measure], rows: Rows, audio: Path | None) -> Row:
+def measure_clip(codec: Codec, clip: Clip, metrics: dict[str, Measure], rows: Rows, audio: Path | None) -> Row:
     """The row of a codec and a clip; computes what the file does not hold yet.
 
     Args:

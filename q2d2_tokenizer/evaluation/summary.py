@@ -60,8 +60,8 @@ def describe_ours(codec: OurCodec, rows: list[Row], memory: dict[str, float] | N
     lattices = getattr(codec.model.quantizer, "lattices", None)
     grids = lattices.codes_to_indices(torch.from_numpy(codes)).T.numpy() if lattices else []
     return {
-        "checkpoint": _as_given_here(codec.checkpoint),
-        "fingerprint": codec.fingerprint,
+        "checkpoint": _as_given_here(codec.source),
+        "fingerprint": codec.model.fingerprint(),
         "tokens": len(codes),
         "usage": usage(codes, codec.model.config.codebook_size),
         "usage_per_grid": [

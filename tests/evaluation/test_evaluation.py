@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 
@@ -164,14 +165,15 @@ def test_a_folder_must_hold_every_clip(setting, tmp_path, capsys):
     assert "none for 2, such as clip0.wav" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("peer", [eval_codecs.Opus, eval_codecs.Codec2])
-def test_installed_peers_decode(peer, speech_like):
-    if peer not in map(type, eval_codecs.installed_peers()):
-        pytest.skip(f"{peer.programs} are not installed")
+def test_installed_peers_decode(speech_like):
     clip = eval_clips.Clip("clip", speech_like(2 * RATE), RATE)
-    decoded = peer()(clip)
-    assert abs(len(decoded.audio) - len(clip.audio)) < RATE // 10
-    assert decoded.facts["file_bits"] > peer.bitrate
+    peers = eval_programs.installed_peers(RATE)
+    for programs, name in {"opusenc opusdec": "Opus 6 kbit/s", "c2enc c2dec": "Codec2 1.2 kbit/s"}.items():
+        assert all(map(shutil.which, programs.split())) == (name in [peer.name for peer in peers])
+    for peer in peers:
+        decoded = peer(clip)
+        assert abs(len(decoded.audio) - len(clip.audio)) < RATE // 10
+        assert decoded.facts["file_bits"] > peer.bitrate
 
 
 def test_a_missing_package_is_named(setting, monkeypatch, capsys):
