@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..audio.files import write_atomically
 from ..evaluation.provenance import require_commit
 from ..evaluation.report import fill_pages, notes, quality_table, rate_table, usage_table
 from ..evaluation.summary import read_result
@@ -25,7 +26,7 @@ def results(folders: list[Path], *, output: Path = Path("docs/RESULTS.md")) -> N
     if not found:
         raise ValueError(f"no evaluation.json in {', '.join(map(str, folders))}; q2d2 evaluate writes it")
     intro = "Written by `q2d2 results`; change the evaluations, not this page."
-    output.write_text("\n\n".join(["# Results", intro, *map(_section, found)]) + "\n")
+    write_atomically(output, ("\n\n".join(["# Results", intro, *map(_section, found)]) + "\n").encode())
     fill_pages(output, read_result(found[0]))
 
 

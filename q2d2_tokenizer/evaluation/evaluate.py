@@ -1,6 +1,5 @@
 """Measuring a codec on recordings, next to Opus, Codec2 and others."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import soundfile
 from tqdm.auto import tqdm
 
+from ..audio.files import write_json
 from ..bundled import BUNDLED, codec_source
 from .clips import Clip, load_clips
 from .codecs import Codec, DecodedFolder, Original, OurCodec
@@ -18,7 +18,7 @@ from .programs import Program, installed_peers
 from .provenance import describe_run, require_commit
 from .report import write_page, write_table
 from .rows import Row, Rows, build_metrics, measure_clip, needs_reference
-from .summary import describe_clip, describe_codec, describe_ours, summarize, without_nan
+from .summary import describe_clip, describe_codec, describe_ours, summarize
 from .transformers_codecs import TransformersCodec
 
 ALIGNMENT = (
@@ -175,7 +175,7 @@ def prepare_output(folder: Path, restart: bool) -> Path:
 
 def write_results(folder: Path, result: dict[str, Any], measured: dict[str, list[Row]]) -> None:
     """All files of the results."""
-    (folder / "evaluation.json").write_text(json.dumps(without_nan(result), indent=1) + "\n")
+    write_json(folder / "evaluation.json", result)
     write_table(folder / "evaluation.md", result)
     plot_scores(folder / "evaluation.png", result["summary"])
     listen = [list(rows) for rows in zip(*measured.values(), strict=True) if rows[0]["listen"]]

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ..audio.files import write_atomically
 from .metrics import RESAMPLING, imitated_by
 from .plot import arrow
 from .provenance import written_by
@@ -94,7 +95,7 @@ def fill_pages(output: Path, result: Result) -> None:
     """Write the tables of README.md and of the card of the weights anew, in the repository of a page in docs/."""
     for path in (output.parent.parent / page for page in PAGES):
         if path.is_file():
-            path.write_text(fill_tables(path.read_text(), {"quality": short_table(result)}))
+            write_atomically(path, fill_tables(path.read_text(), {"quality": short_table(result)}).encode())
 
 
 def rate_table(result: Result) -> list[list[str]]:

@@ -10,6 +10,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from ..audio.files import replaced_when_complete
 from ..audio.voice import FRAME_RATE, NotMeasured
 from . import asr
 from .alignment import align
@@ -142,7 +143,8 @@ def measure_clip(codec: Codec, clip: Clip, metrics: dict[str, Measure], rows: Ro
     if not codec.aligned:
         decoded.audio = align(clip.audio, decoded.audio, clip.sampling_rate // 10)
     if wav:
-        soundfile.write(wav, decoded.audio, clip.sampling_rate)
+        with replaced_when_complete(wav) as partial:  # one that is there is not written again
+            soundfile.write(partial, decoded.audio, clip.sampling_rate, format="WAV")
     scores = {name: _scores(name, metrics[name], clip, decoded) for name in wanted}
     found = [item for part in scores.values() for item in part.items()]
     reasons = {name: value.reason for name, value in found if isinstance(value, NotMeasured)}

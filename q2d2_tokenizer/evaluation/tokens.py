@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from ..audio.files import write_json
 from ..corpus.shards import list_shards, read_metadata
 from ..training.statistics import entropy_of_counts
 from .plot import load_pyplot
@@ -107,7 +108,7 @@ def write_results(folder: Path, found: dict[str, Any]) -> str:
     grids = grid_counts(found["counts"], json.loads(found["codec"]["points_per_group"]))
     summary = summarize(found, grids)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tokens.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write_json(folder / "tokens.json", summary)
     rates = [["", "value"], *([name.replace("_", " "), format_cell(value)] for name, value in summary["rates"].items())]
     usage = [list(summary["usage"][0]), *([format_cell(cell) for cell in row.values()] for row in summary["usage"])]
     source = f"Codec {found['codec']['codec_fingerprint']}. {written_by(summary['run'])}"

@@ -1,16 +1,15 @@
 """The training doctor: overfits one batch and says what is wrong with data, codec or settings, and what to do."""
 
-import json
 import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..audio.errors import NotFiniteAudioError
+from ..audio.files import write_json
 from ..audio.voice import measure_voice
 from ..feature_extraction_q2d2 import to_float32
 from .codec import CodecTrainer, TrainConfig
@@ -105,16 +104,8 @@ class Report:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.txt").write_text(self.text() + "\n")
-        (folder / "report.json").write_text(json.dumps(_finite(asdict(self)), indent=1) + "\n")
+        write_json(folder / "report.json", asdict(self))
         _plot(folder / "report.png", self)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plot(path: Path, report: Report) -> None:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
+from q2d2_tokenizer.audio.files import without_nan
 from q2d2_tokenizer.commands.main import main
 from q2d2_tokenizer.corpus.inputs import list_entries
 from q2d2_tokenizer.evaluation import clips as eval_clips
@@ -269,7 +270,7 @@ def test_frames_of_the_codec_reach_the_metrics_that_ask_for_them():
 
 
 def test_json_has_no_nan():
-    assert eval_summary.without_nan({"a": [math.nan, 1.0], "b": math.inf}) == {"a": [None, 1.0], "b": None}
+    assert without_nan({"a": [math.nan, 1.0], "b": math.inf}) == {"a": [None, 1.0], "b": None}
 
 
 def test_cells_say_what_was_left_out():
