@@ -16,7 +16,7 @@ from .metrics import METRICS
 from .plot import plot_scores
 from .programs import Program, installed_peers
 from .provenance import describe_run, require_commit
-from .report import write_page, write_table
+from .report import as_markdown, write_page
 from .rows import Row, Rows, build_metrics, measure_clip, needs_reference
 from .summary import describe_clip, describe_codec, describe_ours, summarize
 from .transformers_codecs import TransformersCodec
@@ -176,7 +176,7 @@ def prepare_output(folder: Path, restart: bool) -> Path:
 def write_results(folder: Path, result: dict[str, Any], measured: dict[str, list[Row]]) -> None:
     """All files of the results."""
     write_json(folder / "evaluation.json", result)
-    write_table(folder / "evaluation.md", result)
+    (folder / "evaluation.md").write_text(as_markdown(result) + "\n")
     plot_scores(folder / "evaluation.png", result["summary"])
     listen = [list(rows) for rows in zip(*measured.values(), strict=True) if rows[0]["listen"]]
     details = folder / "details"
