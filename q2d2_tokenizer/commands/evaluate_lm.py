@@ -85,7 +85,7 @@ def evaluate_lm(
         found = load_recordings(recordings, model, clips)
         tasks = recording_tasks(found, speaker.language_model, model) + tasks
     if tasks:
-        measures = SpeechMeasures(metrics or [], model.config.sampling_rate, asr)
+        measures = SpeechMeasures(metrics or [], model.config, asr)
         speech = Speech(model, speaker.language_model, (settings, without_text), measures, details)
         result["speech"] = evaluate_speech(speech, tasks)
         plot_speech(output / "speech.png", result)

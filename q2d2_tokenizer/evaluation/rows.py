@@ -15,11 +15,11 @@ from ..audio.voice import FRAME_RATE, NotMeasured
 from . import asr
 from .alignment import align
 from .clips import Clip
-from .codecs import Codec, Decoded, Original
+from .codecs import Codec, Original
 from .metrics import METRICS
 
 Row = dict[str, Any]
-Measure = Callable[..., float | dict[str, float]]
+Measure = Callable[[Clip, np.ndarray], dict[str, float]]
 
 
 class Rows:
@@ -78,24 +78,28 @@ def flat_scores(row: Row) -> dict[str, float]:
 def build_metrics(
     names: list[str], sampling_rate: int, asr: str | None = None, frame_rate: float = FRAME_RATE
 ) -> dict[str, Measure]:
-    """Functions of a clip and a reconstruction (N,) by name of the metric.
+    """Functions of a clip and a reconstruction (N,) that return scores by name, by name of the metric.
 
     Args:
-        names: Of `q2d2_tokenizer.evaluation.metrics.METRICS`.
+        names: Names in `METRICS`.
         sampling_rate: In Hz.
         asr: Folder with a model for `asr.Transcriber`, which adds `wer` with the digest of the model.
-        frame_rate: Of the codec under test, in Hz.
+        frame_rate: Tokens per second of the codec under test.
     """
     rates = {name: (sampling_rate, frame_rate)[: 1 + METRICS[name].of_frames] for name in names}
-    metrics = {name: _of_clip(METRICS[name].build(*rates[name])) for name in names}
+    metrics: dict[str, Measure] = {name: _of_clip(name, METRICS[name].build(*rates[name])) for name in names}
     if asr:
         errors = WordErrors(asr)
         metrics[f"wer {errors.digest}"] = errors
     return metrics
 
 
-def _of_clip(measure: Measure) -> Measure:
-    return lambda clip, audio: measure(clip.audio, audio)
+def _of_clip(name: str, metric: Callable[..., float | dict[str, float]]) -> Measure:
+    def measure(clip: Clip, audio: np.ndarray) -> dict[str, float]:
+        score = metric(clip.audio, audio)
+        return score if isinstance(score, dict) else {name: score}
+
+    return measure
 
 
 class WordErrors:
@@ -116,11 +120,6 @@ class WordErrors:
 def needs_reference(metric: str) -> bool:
     """Whether a metric compares with the recording."""
     return metric in METRICS and METRICS[metric].needs_reference
-
-
-def _scores(name: str, measure: Measure, clip: Clip, decoded: Decoded) -> dict[str, float]:
-    value = measure(clip, decoded.audio)
-    return value if isinstance(value, dict) else {name: value}
 
 
 def measure_clip(codec: Codec, clip: Clip, metrics: dict[str, Measure], rows: Rows, audio: Path | None) -> Row:
@@ -145,7 +144,7 @@ def measure_clip(codec: Codec, clip: Clip, metrics: dict[str, Measure], rows: Ro
     if wav:
         with replaced_when_complete(wav) as partial:  # one that is there is not written again
             soundfile.write(partial, decoded.audio, clip.sampling_rate, format="WAV")
-    scores = {name: _scores(name, metrics[name], clip, decoded) for name in wanted}
+    scores = {name: metrics[name](clip, decoded.audio) for name in wanted}
     found = [item for part in scores.values() for item in part.items()]
     reasons = {name: value.reason for name, value in found if isinstance(value, NotMeasured)}
     return rows.add(row | {"facts": decoded.facts, "scores": scores, "reasons": reasons})
