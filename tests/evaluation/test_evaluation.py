@@ -343,7 +343,7 @@ def test_domains_are_measured_and_make_a_page(setting, tmp_path, monkeypatch):
     (tmp_path / "speech").mkdir()
     for name, source in (("a", "clip0"), ("b", "clip1")):
         (tmp_path / "data" / f"{source}.wav").rename(tmp_path / "speech" / f"{name}.wav")
-    domains = {eval_domains.NOISY: "a.wav", eval_domains.NOISE: "{b,x}.wav", "absent": "c*.wav"}
+    domains = {eval_domains.NOISY: ["a.wav"], eval_domains.NOISE: ["b.wav", "x.wav"], "absent": ["c*.wav"]}
     monkeypatch.setattr(eval_domains, "DOMAINS", domains)
     own = ["--speech", str(tmp_path / "speech"), "--output", str(tmp_path / "out"), "--snr", "10"]
     further = ["--codec", setting[1], "--no_peers", "--metrics", "log_mel"]
