@@ -16,7 +16,7 @@ from ..evaluation.metrics import METRICS
 from ..evaluation.provenance import describe_run, require_commit
 from ..speech import CONTINUATION, SpeechOptions, TextToSpeech
 
-# Of speech that no recording says the same way: what it is compared with is another recording of the speaker.
+# For speech that no recording says the same way: what it is compared with is another recording of the speaker.
 _METRICS = [name for name, metric in METRICS.items() if name == "speaker" or not metric.needs_reference]
 
 

@@ -14,7 +14,7 @@ from lm.model import LanguageModel
 
 from ...configuration_q2d2 import Q2D2Config
 from ...modeling_q2d2 import Q2D2Model
-from ...speech import decode_pieces
+from ...speech import decode_chunks
 from .. import asr
 from ..clips import Clip
 from ..codecs import weights_digest
@@ -127,7 +127,7 @@ class Speech:
         start = time.perf_counter()
         settings, _ = self._settings_and_identity(task)
         generation = Generation(self._language_model, [task.prompt], settings, [task.prompt_text])
-        audio = np.concatenate(list(decode_pieces(self._codec, (int(code) for (code,) in generation))))
+        audio = np.concatenate(list(decode_chunks(self._codec, (int(code) for (code,) in generation))))
         return audio, {"taken": time.perf_counter() - start, "reason": generation.reasons[0]}
 
 
