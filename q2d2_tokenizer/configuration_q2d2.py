@@ -14,7 +14,7 @@ class Q2D2Config(PreTrainedConfig):
     """Settings of a [`Q2D2Model`]; the defaults are the released 24 kHz model.
 
     Args:
-        sampling_rate: Of the audio, in Hz.
+        sampling_rate: Rate of the audio, in Hz.
         downsampling_ratios: Their product is the hop length, in samples per frame. The `seanet` encoder has one stage
             per ratio; for other encoders only the product counts.
         hidden_size: Channels of the latents between encoder, quantizer and decoder.

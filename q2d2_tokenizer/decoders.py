@@ -198,7 +198,7 @@ class VocosDecoder(FramePart):
         dim: Channels of the blocks.
         depth: ConvNeXt blocks.
         expansion: Width of the network in each block, as a multiple of `dim`.
-        kernel_size: Of the convolutions, in frames; odd.
+        kernel_size: Size of the convolutions, in frames; odd.
         overlap: Length of a synthesis frame, in hops.
         attention: Put the paper's ResNet and attention blocks first; every frame then depends on the whole recording.
         excitation_hz: Excite the head by the harmonics of its band below that frequency, see [`ExcitedIstftHead`]; 0

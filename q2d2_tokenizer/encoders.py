@@ -61,7 +61,7 @@ class StftEncoder(Encoder):
         n_mels: Mel bands.
         depth: ConvNeXt blocks.
         expansion: Width of the network in each block, as a multiple of the hidden size.
-        kernel_size: Of the convolutions, in frames; odd.
+        kernel_size: Size of the convolutions, in frames; odd.
         sample_bits: Samples are rounded to so many bits. The logarithm sees the noise of this in bands that are
             otherwise empty, as above 8 kHz in audio that was resampled from 16 kHz, so they should look alike whether
             the audio comes from a 16-bit file or from a resampler.

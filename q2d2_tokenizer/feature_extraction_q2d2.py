@@ -22,7 +22,7 @@ class Q2D2FeatureExtractor(SequenceFeatureExtractor):
 
     Args:
         feature_size: Channels of the audio; only 1 is possible.
-        sampling_rate: Of the audio, in Hz.
+        sampling_rate: Rate of the audio, in Hz.
         padding_value: Put behind the shorter recordings of a batch; the mask leaves it out.
 
     Raises:
@@ -58,7 +58,7 @@ class Q2D2FeatureExtractor(SequenceFeatureExtractor):
             max_length: Length in samples for `padding="max_length"` and for `truncation`.
             truncation: Cut what is longer than `max_length`.
             return_tensors: `"pt"` or `"np"`; numpy arrays if left out, or a list of them without padding.
-            sampling_rate: Of `audio`, in Hz; checked.
+            sampling_rate: Rate of `audio`, in Hz; checked.
 
         Returns:
             `input_values` (B, 1, N) float32 and `padding_mask` (B, N) int32, 1 for samples and 0 for padding.

@@ -156,7 +156,7 @@ class ConvNeXtBlock(nn.Module):
     Args:
         dim: Channels C.
         hidden_dim: Width of the network per frame.
-        kernel_size: Of the convolution, in frames; odd.
+        kernel_size: Size of the convolution, in frames; odd.
         layer_scale: Initial scale of what is added.
     """
 
@@ -189,7 +189,7 @@ class ConvNeXtBackbone(FramePart):
         dim: Channels C of the hidden states.
         depth: Number of blocks.
         hidden_dim: Width of the network in each block.
-        kernel_size: Of all convolutions, in frames; odd.
+        kernel_size: Size of all convolutions, in frames; odd.
     """
 
     def __init__(self, in_dim: int, dim: int, depth: int, hidden_dim: int, kernel_size: int):

@@ -175,7 +175,7 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
         Args:
             input_values: Audio (B, 1, N) at `config.sampling_rate`, within plus or minus 1.
             padding_mask: (B, N), 1 for samples and 0 for the padding behind them; all samples if left out.
-            cache: Of the chunks before this one.
+            cache: Cache of the chunks before this one.
             use_streaming: Whether more of the recordings follows.
 
         Returns:
@@ -232,7 +232,7 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
             audio_codes_mask: (B, T), 1 for tokens and 0 for the padding behind them; all tokens if left out.
             num_samples: Samples of the recordings, one number or one per item; whole frames if left out. With a cache,
                 the number of the whole recordings, passed with the last tokens.
-            cache: Of the tokens before these.
+            cache: Cache of the tokens before these.
             use_streaming: Whether more tokens of the recordings follow.
 
         Returns:

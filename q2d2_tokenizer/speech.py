@@ -17,7 +17,7 @@ from lm.generate import Generation, GenerationSettings, make_prompt
 from lm.model import LanguageModel
 from lm.text import split_text
 
-from .audio.recordings import decode_in_pieces, encode_file, encode_pieces
+from .audio.recordings import decode_in_chunks, encode_chunks, encode_file
 from .audio.token_file import TOKEN_SUFFIX, load_tokens
 from .bundled import BUNDLED, load_codec
 from .modeling_q2d2 import Q2D2Model
@@ -61,9 +61,9 @@ class SpeechOptions(GenerationSettings):
 CONTINUATION = SpeechOptions(temperature=1.0, max_seconds=10.0)
 
 
-def decode_pieces(codec: Q2D2Model, codes: Iterable[int]) -> Iterator[np.ndarray]:
-    """Audio (n,) of codes in short chunks, each as soon as it is determined; see `decode_in_pieces`."""
-    return decode_in_pieces(codec, codes, tokens_per_piece=_CHUNK_CODES)
+def decode_chunks(codec: Q2D2Model, codes: Iterable[int]) -> Iterator[np.ndarray]:
+    """Audio (n,) of codes in short chunks, each as soon as it is determined; see `decode_in_chunks`."""
+    return decode_in_chunks(codec, codes, tokens_per_chunk=_CHUNK_CODES)
 
 
 class Utterance:
@@ -85,7 +85,7 @@ class Utterance:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         start, self.first, self._count = time.perf_counter(), 0.0, 0
-        for audio in decode_pieces(self._codec, itertools.chain(map(int, self._before), self._codes())):
+        for audio in decode_chunks(self._codec, itertools.chain(map(int, self._before), self._codes())):
             self.first = self.first or time.perf_counter() - start
             yield audio
         self.seconds, self.taken = self._count / self._codec.config.frame_rate, time.perf_counter() - start
@@ -231,7 +231,7 @@ class TextToSpeech:
                 raise ValueError(f"a recording must be audio (N,) or tokens (T,), got the shape {recording.shape}")
             if np.issubdtype(recording.dtype, np.integer):
                 return recording
-            return encode_pieces(self.codec, [recording.astype(np.float32)])[0]
+            return encode_chunks(self.codec, [recording.astype(np.float32)])[0]
         if Path(recording).suffix == TOKEN_SUFFIX:
             tokens = load_tokens(recording)
             self.language_model.layout.check_codec(tokens.codec_fingerprint)

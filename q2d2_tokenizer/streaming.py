@@ -79,7 +79,7 @@ def advance(stages: list[Stage], frames: Tensor, cache: FrameCache, is_last: boo
     """Run the next frames of recordings through the stages of a part.
 
     Args:
-        stages: Of the part.
+        stages: Stages of the part.
         frames: The next frames (B, T, ...).
         cache: What `advance` returned for the frames before, an empty one at the beginning.
         is_last: Whether the recordings end here.
@@ -138,9 +138,9 @@ class ExactEncoder:
     """Codes (W,) of the middle frames of windows (W, 2 * context_frames + 1, hop_length), computed in float64.
 
     Args:
-        encoder: Of finite context. It and the quantizer are copied when the first window comes, so make a new one
-            whenever they may have changed.
-        quantizer: Of the same codec.
+        encoder: Encoder of finite context. It and the quantizer are copied when the first window comes, so make a new
+            one whenever they may have changed.
+        quantizer: Quantizer of the same codec.
     """
 
     def __init__(self, encoder: Encoder, quantizer: Quantizer):
@@ -179,7 +179,7 @@ class _InBlocks(Generic[Cache]):
 
         Args:
             values: The next samples or codes of recordings.
-            cache: Of those before; None at the beginning.
+            cache: Cache of those before; None at the beginning.
             is_last: Whether the recordings end here.
         """
         cache = self.start(values) if cache is None else cache
@@ -195,8 +195,8 @@ class ChunkEncoder(_InBlocks[Q2D2EncoderCache]):
     """Codes (B, T) that the next samples (B, N) of recordings determine; made anew for every call of a model.
 
     Args:
-        encoder: Of finite context.
-        quantizer: Of the same codec.
+        encoder: Encoder of finite context.
+        quantizer: Quantizer of the same codec.
         hop_length: Samples per frame.
         block_frames: About how many frames to compute at a time.
     """
@@ -233,8 +233,8 @@ class ChunkEncoder(_InBlocks[Q2D2EncoderCache]):
         Args:
             frames: (B, T, hop_length), with the context on both sides.
             first: Position of the first of them in the recordings.
-            num_frames: Of the recordings, if they end here.
-            count: Of windows.
+            num_frames: Lengths of the recordings, if they end here.
+            count: Number of windows.
         """
         if num_frames is not None:
             frames = _append_zeros(frames, self.context)
@@ -249,8 +249,8 @@ class ChunkDecoder(_InBlocks[Q2D2DecoderCache]):
     """Audio (B, N) float32 that the next codes (B, T) of recordings determine; made anew for every call of a model.
 
     Args:
-        decoder: Of finite context.
-        quantizer: Of the same codec.
+        decoder: Decoder of finite context.
+        quantizer: Quantizer of the same codec.
         block_frames: About how many frames to compute at a time.
     """
 

@@ -1,9 +1,12 @@
 """Files that are missing, as they were, or complete, at every moment."""
 
+import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
@@ -14,6 +17,20 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     """
     with replaced_when_complete(path) as temporary:
         temporary.write_bytes(content)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a value as JSON, as `write_atomically` does, with null for NaN and infinity."""
+    write_atomically(path, (json.dumps(without_nan(value), indent=1) + "\n").encode())
+
+
+def without_nan(value: Any) -> Any:
+    """The same with None for numbers that JSON does not know."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

@@ -69,10 +69,10 @@ def read_audio(source: str | Path | bytes, target_rate: int) -> np.ndarray:
 
 
 def stream_audio(source: str | Path | bytes, target_rate: int) -> Iterator[np.ndarray]:
-    """What `read_audio` returns, in pieces and in little memory.
+    """What `read_audio` returns, in chunks and in little memory.
 
     Raises:
-        AudioError: As `read_audio`; that a file is damaged may turn out after its last piece only.
+        AudioError: As `read_audio`; that a file is damaged may turn out after its last chunk only.
         FileNotFoundError: If there is no such file.
     """
     import soundfile
@@ -131,7 +131,7 @@ def _resampled_blocks(file: Any, name: str, target_rate: int) -> Generator[np.nd
 
 
 def stream_from_column(value: Any, target_rate: int, sampling_rate: int | None = None) -> Iterator[np.ndarray]:
-    """Mono float32 samples of one cell of a data set in pieces (N,), in little memory if the cell holds a file.
+    """Mono float32 samples of one cell of a data set in chunks (N,), in little memory if the cell holds a file.
 
     Args:
         value: What an audio column holds: undecoded `{"bytes", "path"}`, decoded `{"array", "sampling_rate"}`, a

@@ -11,61 +11,61 @@ from ..modeling_q2d2 import Q2D2Model
 from .files import replaced_when_complete
 from .reading import stream_audio
 
-_TOKENS_PER_PIECE = 4096
+_TOKENS_PER_CHUNK = 4096
 
 
-def encode_pieces(model: Q2D2Model, pieces: Iterable[np.ndarray]) -> tuple[np.ndarray, int]:
+def encode_chunks(model: Q2D2Model, chunks: Iterable[np.ndarray]) -> tuple[np.ndarray, int]:
     """Tokens (T,) int64 and number of samples of a recording.
 
-    A model that needs the whole recording gets it; any other works piece by piece.
+    A model that needs the whole recording gets it; any other works chunk by chunk.
 
     Args:
         model: The codec.
-        pieces: The samples (N,) float32 at the rate of the codec, one piece after the other, at least one.
+        chunks: The samples (N,) float32 at the rate of the codec, one chunk after the other, at least one.
 
     Raises:
-        ValueError: If the samples are not finite, or what the pieces raise.
+        ValueError: If the samples are not finite, or what the chunks raise.
     """
     if model.encoder_latency_samples is None:
-        pieces = [np.concatenate(list(pieces))]
+        chunks = [np.concatenate(list(chunks))]
     codes, num_samples, cache = [], 0, None
-    pieces = iter(pieces)
-    piece: np.ndarray | None = next(pieces)
-    while piece is not None:
-        following = next(pieces, None)  # known in advance, so that a short recording is computed at once
-        audio = torch.from_numpy(piece).to(model.device).view(1, 1, -1)
+    chunks = iter(chunks)
+    chunk: np.ndarray | None = next(chunks)
+    while chunk is not None:
+        following = next(chunks, None)  # known in advance, so that a short recording is computed at once
+        audio = torch.from_numpy(chunk).to(model.device).view(1, 1, -1)
         output = model.encode(audio, cache=cache, use_streaming=following is not None)
         codes.append(output.audio_codes[0, 0].cpu().numpy())
-        num_samples += len(piece)
-        cache, piece = output.cache, following
+        num_samples += len(chunk)
+        cache, chunk = output.cache, following
     return np.concatenate(codes), num_samples
 
 
-def decode_in_pieces(
-    model: Q2D2Model, codes: Iterable[int], num_samples: int | None = None, tokens_per_piece: int | None = None
+def decode_in_chunks(
+    model: Q2D2Model, codes: Iterable[int], num_samples: int | None = None, tokens_per_chunk: int | None = None
 ) -> Iterator[np.ndarray]:
-    """Audio of tokens in pieces (N,) float32, each as soon as it is determined; together it is that of all tokens.
+    """Audio of tokens in chunks (N,) float32, each as soon as it is determined; together it is that of all tokens.
 
     A model that needs all tokens gets them at once.
 
     Args:
         model: The codec.
         codes: Tokens (T,) of one recording, maybe as they come.
-        num_samples: Of the recording; whole frames if left out.
-        tokens_per_piece: How many tokens to take at a time.
+        num_samples: Length of the recording; whole frames if left out.
+        tokens_per_chunk: How many tokens to take at a time.
 
     Raises:
         ValueError: If the tokens are out of range, or too few or too many for `num_samples`.
     """
-    size = None if model.decoder_latency_samples is None else tokens_per_piece or _TOKENS_PER_PIECE
+    size = None if model.decoder_latency_samples is None else tokens_per_chunk or _TOKENS_PER_CHUNK
     codes, cache, follows = iter(codes), None, True
     while follows:
-        chunk = np.fromiter(itertools.islice(codes, size), np.int64)
-        follows = len(chunk) == size
-        if not len(chunk) and cache is None:
+        taken = np.fromiter(itertools.islice(codes, size), np.int64)
+        follows = len(taken) == size
+        if not len(taken) and cache is None:
             return
-        piece = torch.from_numpy(chunk).to(model.device).view(1, 1, -1)
-        output = model.decode(piece, num_samples=None if follows else num_samples, cache=cache, use_streaming=follows)
+        chunk = torch.from_numpy(taken).to(model.device).view(1, 1, -1)
+        output = model.decode(chunk, num_samples=None if follows else num_samples, cache=cache, use_streaming=follows)
         cache = output.cache
         if output.audio_values.numel():
             yield output.audio_values[0, 0].cpu().numpy()
@@ -78,7 +78,7 @@ def encode_file(model: Q2D2Model, source: str | Path | bytes) -> tuple[np.ndarra
         ValueError: If the file is not audio that can be read, is damaged, cut off or empty.
         FileNotFoundError: If there is no such file.
     """
-    return encode_pieces(model, stream_audio(source, model.config.sampling_rate))
+    return encode_chunks(model, stream_audio(source, model.config.sampling_rate))
 
 
 def decode_to_file(model: Q2D2Model, codes: np.ndarray, num_samples: int, target: str | Path) -> None:
@@ -93,5 +93,5 @@ def decode_to_file(model: Q2D2Model, codes: np.ndarray, num_samples: int, target
     rate = model.config.sampling_rate
     with replaced_when_complete(target) as temporary:
         with soundfile.SoundFile(temporary, "w", rate, channels=1, format="WAV", subtype="PCM_16") as file:
-            for piece in decode_in_pieces(model, codes, num_samples):
-                file.write(piece)
+            for chunk in decode_in_chunks(model, codes, num_samples):
+                file.write(chunk)

@@ -31,8 +31,8 @@ class TokenFile:
 
     Args:
         audio_codes: Tokens (T,), integers.
-        sampling_rate: Of the codec, in Hz.
-        num_samples: Of the recording, at `sampling_rate`.
+        sampling_rate: Rate of the codec, in Hz.
+        num_samples: Length of the recording, at `sampling_rate`.
         codec_fingerprint: `Q2D2Model.fingerprint()` of the codec that made the tokens.
 
     Raises:

@@ -9,6 +9,8 @@ from pathlib import Path
 from huggingface_hub.errors import StrictDataclassError
 from tqdm import tqdm
 
+from ..corpus.inputs import local_files
+
 _FAILURES = (ValueError, OSError, RuntimeError, MemoryError, StrictDataclassError)
 
 
@@ -55,10 +57,9 @@ def _files_of(path: Path, output: Path, suffixes: set[str]) -> Iterator[tuple[Pa
         yield path, Path(path.name)
         return
     inside = path.resolve() in output.resolve().parents  # then results of an earlier run are no input
-    for file in sorted(path.rglob("*")):
-        if file.suffix.lower() in suffixes and file.is_file():
-            if not (inside and output.resolve() in file.resolve().parents):
-                yield file, file.relative_to(path)
+    for file in local_files(str(path), suffixes):
+        if not (inside and output.resolve() in file.resolve().parents):
+            yield file, file.relative_to(path)
 
 
 def _check_targets(jobs: list[Job]) -> None:

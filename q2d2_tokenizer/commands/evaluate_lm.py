@@ -1,12 +1,12 @@
 """The command `q2d2 evaluate-lm`."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
+from ..audio.files import write_json
 from ..evaluation.evaluate import check_metrics, prepare_output
 from ..evaluation.language_model.likelihood import measure_likelihood
 from ..evaluation.language_model.report import plot_likelihood, plot_speech, write_report
@@ -14,10 +14,9 @@ from ..evaluation.language_model.speech import Speech, SpeechMeasures, summarize
 from ..evaluation.language_model.tasks import Task, load_recordings, recording_tasks, sentence_tasks
 from ..evaluation.metrics import METRICS
 from ..evaluation.provenance import describe_run, require_commit
-from ..evaluation.summary import without_nan
 from ..speech import CONTINUATION, SpeechOptions, TextToSpeech
 
-# Of speech that no recording says the same way: what it is compared with is another recording of the speaker.
+# For speech that no recording says the same way: what it is compared with is another recording of the speaker.
 _METRICS = [name for name, metric in METRICS.items() if name == "speaker" or not metric.needs_reference]
 
 
@@ -86,11 +85,11 @@ def evaluate_lm(
         found = load_recordings(recordings, model, clips)
         tasks = recording_tasks(found, speaker.language_model, model) + tasks
     if tasks:
-        measures = SpeechMeasures(metrics or [], model.config.sampling_rate, asr)
+        measures = SpeechMeasures(metrics or [], model.config, asr)
         speech = Speech(model, speaker.language_model, (settings, without_text), measures, details)
         result["speech"] = evaluate_speech(speech, tasks)
         plot_speech(output / "speech.png", result)
-    (output / "lm.json").write_text(json.dumps(without_nan(result), indent=1) + "\n")
+    write_json(output / "lm.json", result)
     write_report(output / "lm.md", result)
     print((output / "lm.md").read_text())
 

@@ -1,13 +1,12 @@
 """The command `q2d2 finetune`."""
 
-import json
 from pathlib import Path
 
+from ..audio.files import write_json
 from ..bundled import codec_source
 from ..evaluation.comparison import compare, measure, table
 from ..evaluation.metrics import METRICS
 from ..evaluation.provenance import describe_run, require_commit
-from ..evaluation.summary import without_nan
 from ..training.codec import CodecTrainer, TrainConfig
 from ..training.data import AudioCache
 from .train import examine
@@ -64,7 +63,7 @@ def finetune(*, config: TrainConfig, check: bool = False, elsewhere: list[str] |
         "scores": scores,
     }
     output = Path(config.output)
-    (output / "comparison.json").write_text(json.dumps(without_nan(result), indent=1) + "\n")
+    write_json(output / "comparison.json", result)
     (output / "comparison.md").write_text(table(result))
     print(table(result))
     return 0

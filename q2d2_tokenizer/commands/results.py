@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from ..audio.files import write_atomically
 from ..evaluation.provenance import require_commit
-from ..evaluation.report import fill_pages, notes, quality_table, rate_table, usage_table
+from ..evaluation.report import as_markdown, fill_pages
 from ..evaluation.summary import read_result
-from ..evaluation.tables import markdown_table
 
 
 def results(folders: list[Path], *, output: Path = Path("docs/RESULTS.md")) -> None:
@@ -25,13 +25,11 @@ def results(folders: list[Path], *, output: Path = Path("docs/RESULTS.md")) -> N
     if not found:
         raise ValueError(f"no evaluation.json in {', '.join(map(str, folders))}; q2d2 evaluate writes it")
     intro = "Written by `q2d2 results`; change the evaluations, not this page."
-    output.write_text("\n\n".join(["# Results", intro, *map(_section, found)]) + "\n")
+    write_atomically(output, ("\n\n".join(["# Results", intro, *map(_section, found)]) + "\n").encode())
     fill_pages(output, read_result(found[0]))
 
 
 def _section(folder: Path) -> str:
-    """Tables and notes of one evaluation."""
+    """Title, tables and notes of one evaluation."""
     result = read_result(folder)
-    tables = [quality_table(result), rate_table(result), usage_table(result)]
-    title = result["data"].get("title") or folder.name
-    return "\n\n".join([f"## {title}", *map(markdown_table, tables), *notes(result)])
+    return f"## {result['data'].get('title') or folder.name}\n\n{as_markdown(result)}"

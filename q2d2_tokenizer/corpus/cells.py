@@ -16,10 +16,10 @@ _UNKNOWN_LENGTH = 2**62
 
 
 def read_cell(cell: Any, target_rate: int) -> Iterator[np.ndarray]:
-    """Mono samples float32 at `target_rate` Hz of the audio of a row, in pieces (N,).
+    """Mono samples float32 at `target_rate` Hz of the audio of a row, in chunks (N,).
 
     Raises:
-        AudioError: With its reason; some of it turns out after the last piece only.
+        AudioError: With its reason; some of it turns out after the last chunk only.
         OSError: If a file cannot be read for a reason that is not the file.
     """
     if isinstance(cell, AudioError):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..audio.reading import stream_from_column
-from ..audio.recordings import encode_pieces
+from ..audio.recordings import encode_chunks
 from ..modeling_q2d2 import Q2D2Model
 
 _PROCESS_OF_IMPORT = os.getpid()
@@ -35,9 +35,9 @@ class TokenizeAudio:
     Args:
         checkpoint: Folder of the codec, or its name on the Hub.
         audio_column: Name of the column that holds the audio.
-        sampling_rate: Of plain arrays, in Hz; files and decoded audio know their own.
+        sampling_rate: Rate of plain arrays, in Hz; files and decoded audio know their own.
         device: Where the codec runs. Processes forked by `num_proc` cannot use CUDA.
-        revision: Of a codec on the Hub.
+        revision: Revision of a codec on the Hub.
 
     Example:
         >>> dataset = dataset.cast_column("audio", Audio(decode=False))
@@ -89,7 +89,7 @@ class TokenizeAudio:
 
         Args:
             batch: Columns by name, as `map` with `batched=True` hands them out.
-            indices: Of the rows in the data set, as `with_indices=True` adds them; used in errors.
+            indices: Numbers of the rows in the data set, as `with_indices=True` adds them; used in errors.
 
         Returns:
             The new columns.
@@ -104,8 +104,8 @@ class TokenizeAudio:
         model = self._model()
         codes, lengths = [], []
         for number, cell in enumerate(cells):
-            pieces = self._pieces(cell, f"row {indices[number]}" if indices else f"row {number} of its batch")
-            row_codes, num_samples = encode_pieces(model, pieces)
+            chunks = self._chunks(cell, f"row {indices[number]}" if indices else f"row {number} of its batch")
+            row_codes, num_samples = encode_chunks(model, chunks)
             codes.append(row_codes)
             lengths.append(num_samples)
         return {
@@ -128,7 +128,7 @@ class TokenizeAudio:
             raise ValueError(f"the column {self.audio_column!r} holds one row, not a list; call map with batched=True")
         return column
 
-    def _pieces(self, cell: Any, row: str) -> Iterator[np.ndarray]:
+    def _chunks(self, cell: Any, row: str) -> Iterator[np.ndarray]:
         try:
             yield from stream_from_column(cell, self._model().config.sampling_rate, self.sampling_rate)
         except (ValueError, OSError, RuntimeError) as error:

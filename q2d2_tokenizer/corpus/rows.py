@@ -41,7 +41,7 @@ class Batch:
     """Rows of a corpus.
 
     Args:
-        ids: Of the rows.
+        ids: Ids of the rows.
         cells: What the audio column holds, bytes or a path; an `AudioError` where it cannot be read.
         columns: All other columns.
     """

@@ -74,7 +74,7 @@ class Rejected:
     """A row without tokens.
 
     Args:
-        id: Of the row.
+        id: Id of the row.
         reason: One of few words.
         detail: What was wrong.
     """
@@ -152,7 +152,7 @@ def list_shards(folder: str | Path, codec_fingerprint: str | None) -> list[Path]
     """The shards of a token data set.
 
     Args:
-        folder: Of the data set.
+        folder: Folder of the data set.
         codec_fingerprint: `Q2D2Model.fingerprint()` of the codec to use them with; any codec if None.
 
     Raises:
@@ -231,10 +231,10 @@ def write_card(folder: Path, summary: dict[str, Any], schema: pa.Schema, licence
     """Write the data card, README.md; its header makes `datasets.load_dataset(folder)` find the shards.
 
     Args:
-        folder: Of the data set.
+        folder: Folder of the data set.
         summary: Counts, and the metadata of the codec under `codec`.
-        schema: Of the shards.
-        licence: Of the recordings, as an identifier of the Hub where there is one.
+        schema: Schema of the shards.
+        licence: Licence of the recordings, as an identifier of the Hub where there is one.
         source: Where the recordings come from.
     """
     codec = summary["codec"]

@@ -122,7 +122,7 @@ class Corpus:
 
     @property
     def num_rows(self) -> int:
-        """Of all sources."""
+        """Rows of all sources."""
         return sum(source.num_rows for source in self.sources)
 
     @cached_property

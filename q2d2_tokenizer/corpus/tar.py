@@ -23,8 +23,8 @@ class TarMember:
     Args:
         suffix: What follows its key, in lower case.
         name: The whole of it.
-        first_byte: Of its content.
-        size: Of its content in bytes.
+        first_byte: Place of its content in the tar.
+        size: Bytes of its content.
     """
 
     suffix: str

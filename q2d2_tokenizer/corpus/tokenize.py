@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from ..audio.errors import AudioError, SilentAudioError, TooLongAudioError
 from ..audio.files import write_atomically
-from ..audio.recordings import encode_pieces
+from ..audio.recordings import encode_chunks
 from ..modeling_q2d2 import Q2D2Model
 from .cells import announced_seconds, read_cell
 from .shards import (
@@ -237,7 +237,7 @@ class CorpusTokenizer:
         rate = self.model.config.sampling_rate
         for number, (row_id, cell) in enumerate(zip(batch.ids, batch.cells, strict=True)):
             try:
-                row_codes, num_samples = encode_pieces(self.model, read_recording(cell, rate, self.options))
+                row_codes, num_samples = encode_chunks(self.model, read_recording(cell, rate, self.options))
             except AudioError as error:
                 rejects.append(Rejected(row_id, error.reason, str(error)))
                 progress.add(0.0)
@@ -296,22 +296,22 @@ class CorpusTokenizer:
 
 
 def read_recording(cell: Any, target_rate: int, options: CorpusOptions) -> Iterator[np.ndarray]:
-    """Mono samples float32 at `target_rate` Hz of one cell of a corpus, in pieces (N,).
+    """Mono samples float32 at `target_rate` Hz of one cell of a corpus, in chunks (N,).
 
     Raises:
-        AudioError: Of the kinds that `read_cell` raises, `TooLongAudioError` or `SilentAudioError`; some of it turns
-            out after the last piece only.
+        AudioError: What `read_cell` raises, `TooLongAudioError` or `SilentAudioError`; some of it turns
+            out after the last chunk only.
         OSError: If a file cannot be read for a reason that is not the file.
     """
     seconds = announced_seconds(cell)
     if seconds is not None and math.isfinite(seconds):  # else reading it will tell
         _check_hours(seconds / 3600, options)
     num_samples, peak = 0, 0.0
-    for piece in read_cell(cell, target_rate):
-        num_samples += piece.size
-        peak = max(peak, float(np.abs(piece).max()))
+    for chunk in read_cell(cell, target_rate):
+        num_samples += chunk.size
+        peak = max(peak, float(np.abs(chunk).max()))
         _check_hours(num_samples / target_rate / 3600, options)
-        yield piece
+        yield chunk
     if peak < _SILENT_PEAK and options.silent == "reject":
         raise SilentAudioError(f"the peak is {peak:.2g} of full scale, less than {_SILENT_PEAK:.2g}")
 

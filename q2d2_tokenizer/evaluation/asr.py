@@ -31,7 +31,7 @@ class Transcriber:
 
     Args:
         folder: Where the model's files are; see the top of this file.
-        threads: Of the processor.
+        threads: Threads of the processor.
 
     Raises:
         ValueError: If a file is missing.

@@ -1,4 +1,4 @@
-"""Recordings with names, for `evaluate_codec.py`."""
+"""Recordings with names."""
 
 import hashlib
 import itertools
@@ -56,10 +56,10 @@ def load_clips(
         cache: Folder for decoded audio.
         sampling_rate: In Hz.
         count: At most that many, evenly spread; all if None.
-        audio_column: Of Parquet files.
-        id_column: Of Parquet files; the column `id` where there is one if None.
-        text_column: Of Parquet files and metadata.
-        output: Of the evaluation; files in it are no clips, see `list_entries`.
+        audio_column: Column of Parquet files that holds the audio.
+        id_column: Column of Parquet files that holds the names; `id`, where there is one, if None.
+        text_column: Column of Parquet files and metadata that holds the text.
+        output: Folder of the evaluation; files in it are no clips, see `list_entries`.
 
     Raises:
         ValueError: If a recording cannot be read, or there are none.

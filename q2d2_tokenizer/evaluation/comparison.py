@@ -13,6 +13,7 @@ from .plot import arrow
 from .provenance import written_by
 from .rows import build_metrics
 from .statistics import mean_and_interval
+from .tables import markdown_table
 
 Scores = dict[str, list[float]]
 
@@ -26,9 +27,7 @@ def measure(source: str, recordings: AudioCache, indices: list[int], names: list
         clip = Clip(str(index), to_float32(recordings[index]), recordings.sampling_rate)
         decoded = codec(clip)
         for name, metric in metrics.items():
-            score = metric(clip, decoded.audio)
-            assert not isinstance(score, dict)  # as that of other metrics is
-            scores[name].append(score)
+            scores[name].append(metric(clip, decoded.audio)[name])
     return scores
 
 
@@ -46,18 +45,16 @@ def compare(before: Scores, after: Scores) -> dict[str, dict[str, dict[str, floa
 
 def table(result: dict[str, Any]) -> str:
     """The comparison as Markdown."""
-    lines = ["| recordings | n | score | before | after | difference | imitated by |", "|---|---|---|---|---|---|---|"]
+    rows = [["recordings", "n", "score", "before", "after", "difference", "imitated by"]]
     for place, scores in result["scores"].items():
         for name, score in scores.items():
             before, after, change = (score[key] for key in ("before", "after", "difference"))
-            lines.append(
-                f"| {place} | {change['n']} | {arrow(name)} | {before['mean']:.3f} | {after['mean']:.3f} "
-                f"| {change['mean']:+.3f} ± {change['interval']:.3f} | {imitated_by(name)} |"
-            )
+            means = f"{before['mean']:.3f}", f"{after['mean']:.3f}", f"{change['mean']:+.3f} ± {change['interval']:.3f}"
+            rows.append([place, str(change["n"]), arrow(name), *means, imitated_by(name)])
     run = result["run"]
     notes = (
         f"{result['training_recordings']} recordings, {result['training_seconds'] / 60:.0f} minutes, to train on; "
         f"{result['steps']} steps in {result['minutes']:.1f} minutes with {run['threads']} threads. Differences are of "
         "the same recordings, ± half-width of the 95 % interval; an arrow shows which way is better."
     )
-    return "\n".join([*lines, "", notes, "", written_by(run)]) + "\n"
+    return "\n\n".join([markdown_table(rows), notes, written_by(run)]) + "\n"

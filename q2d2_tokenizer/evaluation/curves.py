@@ -4,11 +4,10 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-from .plot import load_pyplot
+from .plot import panels
 from .provenance import describe_run, require_commit, written_by
 from .tables import format_cell, markdown_table
 
-COLUMNS = 3
 SMOOTHING = 0.9  # of the line through the values of single steps
 
 
@@ -19,7 +18,7 @@ def read_log(path: Path) -> dict[str, tuple[list[int], list[float]]]:
         row = json.loads(line)
         step = row.pop("step")
         for name, value in row.items():
-            if not isinstance(value, list | dict):  # of places and grids
+            if not isinstance(value, list | dict):  # bits by place or by group
                 values[name][step] = value
     curves = {name: sorted(found.items()) for name, found in values.items() if name != "minutes"}
     return {name: ([step for step, _ in points], [value for _, value in points]) for name, points in curves.items()}
@@ -36,22 +35,15 @@ def smoothed(values: list[float]) -> list[float]:
 
 def plot(curves: dict[str, tuple[list[int], list[float]]], path: Path) -> None:
     """One panel for each value: validations as they are, values of single steps with a smooth line."""
-    plt = load_pyplot()
-    lines = -(-len(curves) // COLUMNS)
-    figure, axes = plt.subplots(lines, COLUMNS, figsize=(4 * COLUMNS, 2.4 * lines), layout="constrained", squeeze=False)
-    for axis in axes.flat[len(curves) :]:
-        axis.set_axis_off()
-    for axis, (name, (steps, values)) in zip(axes.flat, curves.items(), strict=False):
-        if name.startswith("validation"):
-            axis.plot(steps, values, marker=".")
-        else:
-            axis.plot(steps, values, alpha=0.3)
-            axis.plot(steps, smoothed(values), color="C0")
-        axis.set_title(name)
-        axis.set_xlabel("step")
-        axis.locator_params(axis="x", nbins=5)
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
+    with panels(path, len(curves), 3, (4, 2.4), dpi=100) as axes:
+        for axis, (name, (steps, values)) in zip(axes, curves.items(), strict=True):
+            if name.startswith("validation"):
+                axis.plot(steps, values, marker=".")
+            else:
+                axis.plot(steps, values, alpha=0.3)
+                axis.plot(steps, smoothed(values), color="C0")
+            axis.set(title=name, xlabel="step")
+            axis.locator_params(axis="x", nbins=5)
 
 
 def write_results(run: Path, folder: Path) -> None:
@@ -70,6 +62,5 @@ def write_results(run: Path, folder: Path) -> None:
     for name, (steps, values) in curves.items():
         rows.append([name, str(steps[0]), format_cell(values[0]), str(steps[-1]), format_cell(values[-1])])
     settings = json.dumps(json.loads((run / "config.json").read_text()), indent=2)
-    source = describe_run()
     text = f"![curves](curves.png)\n\n{markdown_table(rows)}\n\n```json\n{settings}\n```\n\n"
-    (folder / "curves.md").write_text(text + written_by(source) + "\n")
+    (folder / "curves.md").write_text(text + written_by(describe_run()) + "\n")

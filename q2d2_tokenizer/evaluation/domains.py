@@ -1,5 +1,6 @@
 """A codec where it was not trained: noise, other languages, music, effects."""
 
+import glob
 import io
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import soundfile
 
 from ..audio.files import replaced_when_complete
+from ..corpus.inputs import matching_paths
 from .clips import Clip, load_clips
 from .metrics import RESAMPLING, imitated_by
 from .plot import arrow, plot_scores
@@ -16,16 +18,16 @@ from .report import IMITATED, format_score, interval_note
 from .tables import markdown_table
 
 DOMAINS = {
-    "English, many speakers": "librispeech-validation-*.parquet",
-    "English, studio": "kathleen-validation-*.parquet",
-    "Dutch": "{nathalie,flemishguy}-train-*.parquet",
-    "French": "fleursdumal-train-*.parquet",
-    "music": "outofdomain-music-test-*.parquet",
-    "environment": "outofdomain-environment-test-*.parquet",
+    "English, many speakers": ["librispeech-validation-*.parquet"],
+    "English, studio": ["kathleen-validation-*.parquet"],
+    "Dutch": ["nathalie-train-*.parquet", "flemishguy-train-*.parquet"],
+    "French": ["fleursdumal-train-*.parquet"],
+    "music": ["outofdomain-music-test-*.parquet"],
+    "environment": ["outofdomain-environment-test-*.parquet"],
 }
 NOISY, NOISE = "English, many speakers", "environment"
 SNR_DB = [20.0, 10.0, 5.0]
-SAMPLING_RATE = 24000
+SAMPLING_RATE = 24000  # of noisy speech, in Hz
 
 
 def mix(speech: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
@@ -36,16 +38,8 @@ def mix(speech: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
     return (mixed * min(1.0, 0.99 / np.abs(mixed).max())).astype(np.float32)
 
 
-def find(folder: Path, pattern: str) -> list[str]:
-    """Files of a pattern with alternatives in braces."""
-    head, _, rest = pattern.partition("{")
-    choices, _, tail = rest.partition("}")
-    patterns = [head + choice + tail for choice in choices.split(",")] if rest else [pattern]
-    return [str(path) for name in patterns for path in sorted(folder.glob(name))]
-
-
 def write_noisy(speech: list[Clip], noise: list[Clip], snr_db: float, path: Path) -> None:
-    """A Parquet file of clips mixed with noise: every clip with another piece, chosen by its number.
+    """A Parquet file of clips mixed with noise: every clip with another noise, chosen by its number.
 
     A file that holds them already is left alone, so that its audio is decoded once.
     """
@@ -57,8 +51,8 @@ def write_noisy(speech: list[Clip], noise: list[Clip], snr_db: float, path: Path
         content = io.BytesIO()
         mixed = mix(clip.audio, noise[number % len(noise)].audio, snr_db)
         soundfile.write(content, mixed, clip.sampling_rate, format="FLAC", subtype="PCM_16")
-        rows.append({"id": clip.id, "audio": {"bytes": content.getvalue(), "path": None}, "text": clip.text})
-        rows[-1]["speaker"] = clip.speaker
+        audio = {"bytes": content.getvalue(), "path": None}
+        rows.append({"id": clip.id, "audio": audio, "text": clip.text, "speaker": clip.speaker})
     table = pa.Table.from_pylist(rows)
     try:
         is_there = pq.read_table(path).equals(table)
@@ -75,9 +69,14 @@ def collect(speech: Path, cache: Path, clips: int, snr: list[float]) -> dict[str
     Raises:
         ValueError: If there are none.
     """
-    domains = {name: files for name, pattern in DOMAINS.items() if (files := find(speech, pattern))}
+    folder = glob.escape(str(speech))
+    paths = {
+        name: [str(path) for pattern in patterns for path in matching_paths(f"{folder}/{pattern}")]
+        for name, patterns in DOMAINS.items()
+    }
+    domains = {name: files for name, files in paths.items() if files}
     if not domains:
-        raise ValueError(f"no files of {', '.join(DOMAINS.values())} in {speech}")
+        raise ValueError(f"no files of {', '.join(sum(DOMAINS.values(), []))} in {speech}")
     if NOISY in domains and NOISE in domains:
         clean, noise = (load_clips(domains[name], cache, SAMPLING_RATE, clips) for name in (NOISY, NOISE))
         for snr_db in snr:

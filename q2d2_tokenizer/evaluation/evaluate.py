@@ -1,6 +1,5 @@
 """Measuring a codec on recordings, next to Opus, Codec2 and others."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -8,17 +7,18 @@ from typing import Any
 import soundfile
 from tqdm.auto import tqdm
 
+from ..audio.files import write_json
 from ..bundled import BUNDLED, codec_source
 from .clips import Clip, load_clips
-from .codecs import DecodedFolder, Original, OurCodec, installed_peers
+from .codecs import Codec, DecodedFolder, Original, OurCodec
 from .memory import measure_memory
 from .metrics import METRICS
 from .plot import plot_scores
-from .programs import Program
+from .programs import Program, installed_peers
 from .provenance import describe_run, require_commit
-from .report import write_page, write_table
+from .report import as_markdown, write_page
 from .rows import Row, Rows, build_metrics, measure_clip, needs_reference
-from .summary import describe_clip, describe_codec, describe_ours, summarize, without_nan
+from .summary import describe_clip, describe_codec, describe_ours, summarize
 from .transformers_codecs import TransformersCodec
 
 ALIGNMENT = (
@@ -93,7 +93,7 @@ def evaluate_codec(
     ours = OurCodec(source)
     rate = ours.model.config.sampling_rate
     found = load_clips(data, cache, rate, clips, audio_column, id_column, text_column, str(output))
-    codecs: list[Any] = [ours, *(installed_peers() if peers else [])]
+    codecs: list[Codec] = [ours, *(installed_peers(rate) if peers else [])]
     codecs += [DecodedFolder(name, folder, [clip.id for clip in found]) for name, folder in (decoded or {}).items()]
     codecs += [TransformersCodec(name, spec) for name, spec in (transformers or {}).items()]
     codecs += [Program(name, spec) for name, spec in (program or {}).items()]
@@ -148,7 +148,7 @@ def write_clips(clips: list[Clip], folder: Path) -> None:
 
 
 def _measure(
-    codecs: list[Any], clips: list[Clip], details: Path, metrics: dict[str, Any], listen: int
+    codecs: list[Codec], clips: list[Clip], details: Path, metrics: dict[str, Any], listen: int
 ) -> dict[str, list[Row]]:
     """Rows of every clip by name of the codec; those that rows.jsonl holds are not measured again."""
     rows = Rows(details / "rows.jsonl")
@@ -175,8 +175,8 @@ def prepare_output(folder: Path, restart: bool) -> Path:
 
 def write_results(folder: Path, result: dict[str, Any], measured: dict[str, list[Row]]) -> None:
     """All files of the results."""
-    (folder / "evaluation.json").write_text(json.dumps(without_nan(result), indent=1) + "\n")
-    write_table(folder / "evaluation.md", result)
+    write_json(folder / "evaluation.json", result)
+    (folder / "evaluation.md").write_text(as_markdown(result) + "\n")
     plot_scores(folder / "evaluation.png", result["summary"])
     listen = [list(rows) for rows in zip(*measured.values(), strict=True) if rows[0]["listen"]]
     details = folder / "details"

@@ -1,4 +1,4 @@
-"""The files `evaluate_codec.py` writes from its result: a table and a page with players."""
+"""What an evaluation writes: tables as Markdown, and a page with players."""
 
 import base64
 import html
@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ..audio.files import write_atomically
 from .metrics import RESAMPLING, imitated_by
 from .plot import arrow
 from .provenance import written_by
@@ -35,13 +36,23 @@ def score_names(result: Result) -> list[str]:
     return list(dict.fromkeys(name for summary in result["summary"].values() for name in summary))
 
 
-def format_score(score: dict[str, float] | None, clips: int) -> str:
-    """Mean, interval, and n where it is not the number of clips."""
+def format_score(
+    score: dict[str, float] | None, clips: int | None = None, digits: int = 3, scale: float = 1, unit: str = ""
+) -> str:
+    """Mean and interval, and n where it is not the number of clips.
+
+    Args:
+        score: As `mean_and_interval` gives it; a dash for none.
+        clips: Number of clips, if it counts.
+        digits: Digits behind the point.
+        scale: Factor of the numbers.
+        unit: What stands behind them.
+    """
     if score is None or not score["n"]:
         return "–"
-    counted = "" if score["n"] == clips else f" (n={score['n']})"
-    interval = "" if math.isnan(score["interval"]) else f" ± {score['interval']:.3f}"
-    return f"{score['mean']:.3f}{interval}{counted}"
+    counted = "" if clips in (None, score["n"]) else f" (n={score['n']})"
+    interval = "" if math.isnan(score["interval"]) else f" ± {scale * score['interval']:.{digits}f}"
+    return f"{scale * score['mean']:.{digits}f}{interval}{unit}{counted}"
 
 
 def quality_table(result: Result) -> list[list[str]]:
@@ -67,11 +78,9 @@ def short_table(result: Result) -> list[list[str]]:
 
 def _short(name: str, score: dict[str, float] | None) -> str:
     """A mean and its interval in two or three digits; word errors in percent."""
-    if score is None or not score["n"]:
-        return "–"
-    scale, digits, unit = (100, 1, " %") if name == "wer" else (1, 3 if name in ("stoi", "speaker") else 2, "")
-    interval = "" if math.isnan(score["interval"]) else f" ± {scale * score['interval']:.{digits}f}"
-    return f"{scale * score['mean']:.{digits}f}{interval}{unit}"
+    if name == "wer":
+        return format_score(score, digits=1, scale=100, unit=" %")
+    return format_score(score, digits=3 if name in ("stoi", "speaker") else 2)
 
 
 def fill_tables(text: str, tables: dict[str, list[list[str]]]) -> str:
@@ -94,7 +103,7 @@ def fill_pages(output: Path, result: Result) -> None:
     """Write the tables of README.md and of the card of the weights anew, in the repository of a page in docs/."""
     for path in (output.parent.parent / page for page in PAGES):
         if path.is_file():
-            path.write_text(fill_tables(path.read_text(), {"quality": short_table(result)}))
+            write_atomically(path, fill_tables(path.read_text(), {"quality": short_table(result)}).encode())
 
 
 def rate_table(result: Result) -> list[list[str]]:
@@ -110,11 +119,11 @@ def rate_table(result: Result) -> list[list[str]]:
 
 
 def usage_table(result: Result) -> list[list[str]]:
-    """Rows of cells, the first one with titles: use of the joint codebook and of every grid."""
+    """Rows of cells, the first one with titles: use of the joint codebook and of every group."""
     table = [["codebook", "codes", "used", "entropy, bit", "of", "perplexity"]]
     ours = result["ours"]
-    grids = {f"grid {i + 1}": grid for i, grid in enumerate(ours["usage_per_grid"])}
-    for name, use in {"joint": ours["usage"], **grids}.items():
+    groups = {f"group {number}": use for number, use in enumerate(ours["usage_per_grid"], 1)}
+    for name, use in {"joint": ours["usage"], **groups}.items():
         most = math.log2(use["size"])
         cells = [f"{use['size']}", f"{use['used']}", f"{use['entropy_bits']:.3f}", f"{most:.3f}"]
         table.append([name, *cells, f"{use['perplexity']:.1f}"])
@@ -163,10 +172,14 @@ def notes(result: Result) -> list[str]:
     return [*notes, written_by(run)]
 
 
-def write_table(path: Path, result: Result) -> None:
-    """The summary as Markdown."""
-    blocks = [markdown_table(table) for table in (quality_table(result), rate_table(result), usage_table(result))]
-    path.write_text("\n\n".join([*blocks, *notes(result)]) + "\n")
+def tables(result: Result) -> list[list[list[str]]]:
+    """All tables of an evaluation."""
+    return [quality_table(result), rate_table(result), usage_table(result)]
+
+
+def as_markdown(result: Result) -> str:
+    """Tables and notes as Markdown."""
+    return "\n\n".join([*map(markdown_table, tables(result)), *notes(result)])
 
 
 def _html_table(table: list[list[str]]) -> str:
@@ -193,7 +206,7 @@ def write_page(path: Path, result: Result, plot: Path, audio: Path, listen: list
         f"<!doctype html><meta charset=utf-8><title>Q2D2 evaluation</title><style>{style}</style>",
         "<style>table{display:block;overflow-x:auto} img{max-width:100%}</style>",
         "<h1>Q2D2 evaluation</h1>",
-        *(_html_table(table) for table in (quality_table(result), rate_table(result), usage_table(result))),
+        *map(_html_table, tables(result)),
         *(f"<p>{html.escape(note)}</p>" for note in notes(result)),
         f'<img src="data:image/png;base64,{base64.b64encode(plot.read_bytes()).decode()}" alt="scores of all codecs">',
         "<h2>Listen</h2>",

@@ -10,15 +10,16 @@ import numpy as np
 import soundfile
 import soxr
 
+from ..audio.files import replaced_when_complete
 from ..audio.voice import FRAME_RATE, NotMeasured
 from . import asr
 from .alignment import align
 from .clips import Clip
-from .codecs import Decoded, Original
+from .codecs import Codec, Original
 from .metrics import METRICS
 
 Row = dict[str, Any]
-Measure = Callable[..., float | dict[str, float]]
+Measure = Callable[[Clip, np.ndarray], dict[str, float]]
 
 
 class Rows:
@@ -47,7 +48,7 @@ class Rows:
         kept["reasons"] = kept.get("reasons", {}) | row.get("reasons", {})
         return kept
 
-    def get(self, codec: Any, clip: Clip) -> Row:
+    def get(self, codec: Codec, clip: Clip) -> Row:
         """The row, without any scores if it is new."""
         key = {"codec": codec.name, "identity": codec.identity(clip), "clip": clip.id, "digest": clip.digest}
         return self.find(**key) | {"seconds": len(clip.audio) / clip.sampling_rate, "speaker": clip.speaker}
@@ -77,24 +78,28 @@ def flat_scores(row: Row) -> dict[str, float]:
 def build_metrics(
     names: list[str], sampling_rate: int, asr: str | None = None, frame_rate: float = FRAME_RATE
 ) -> dict[str, Measure]:
-    """Functions of a clip and a reconstruction (N,) by name of the metric.
+    """Functions of a clip and a reconstruction (N,) that return scores by name, by name of the metric.
 
     Args:
-        names: Of `q2d2_tokenizer.evaluation.metrics.METRICS`.
+        names: Names in `METRICS`.
         sampling_rate: In Hz.
         asr: Folder with a model for `asr.Transcriber`, which adds `wer` with the digest of the model.
-        frame_rate: Of the codec under test, in Hz.
+        frame_rate: Tokens per second of the codec under test.
     """
     rates = {name: (sampling_rate, frame_rate)[: 1 + METRICS[name].of_frames] for name in names}
-    metrics = {name: _of_clip(METRICS[name].build(*rates[name])) for name in names}
+    metrics: dict[str, Measure] = {name: _of_clip(name, METRICS[name].build(*rates[name])) for name in names}
     if asr:
         errors = WordErrors(asr)
         metrics[f"wer {errors.digest}"] = errors
     return metrics
 
 
-def _of_clip(measure: Measure) -> Measure:
-    return lambda clip, audio: measure(clip.audio, audio)
+def _of_clip(name: str, metric: Callable[..., float | dict[str, float]]) -> Measure:
+    def measure(clip: Clip, audio: np.ndarray) -> dict[str, float]:
+        score = metric(clip.audio, audio)
+        return score if isinstance(score, dict) else {name: score}
+
+    return measure
 
 
 class WordErrors:
@@ -117,12 +122,7 @@ def needs_reference(metric: str) -> bool:
     return metric in METRICS and METRICS[metric].needs_reference
 
 
-def _scores(name: str, measure: Measure, clip: Clip, decoded: Decoded) -> dict[str, float]:
-    value = measure(clip, decoded.audio)
-    return value if isinstance(value, dict) else {name: value}
-
-
-def measure_clip(codec: Any, clip: Clip, metrics: dict[str, Measure], rows: Rows, audio: Path | None) -> Row:
+def measure_clip(codec: Codec, clip: Clip, metrics: dict[str, Measure], rows: Rows, audio: Path | None) -> Row:
     """The row of a codec and a clip; computes what the file does not hold yet.
 
     Args:
@@ -142,8 +142,9 @@ def measure_clip(codec: Any, clip: Clip, metrics: dict[str, Measure], rows: Rows
     if not codec.aligned:
         decoded.audio = align(clip.audio, decoded.audio, clip.sampling_rate // 10)
     if wav:
-        soundfile.write(wav, decoded.audio, clip.sampling_rate)
-    scores = {name: _scores(name, metrics[name], clip, decoded) for name in wanted}
+        with replaced_when_complete(wav) as partial:  # one that is there is not written again
+            soundfile.write(partial, decoded.audio, clip.sampling_rate, format="WAV")
+    scores = {name: metrics[name](clip, decoded.audio) for name in wanted}
     found = [item for part in scores.values() for item in part.items()]
     reasons = {name: value.reason for name, value in found if isinstance(value, NotMeasured)}
     return rows.add(row | {"facts": decoded.facts, "scores": scores, "reasons": reasons})

@@ -1,4 +1,4 @@
-"""From the rows of `evaluate_codec.py` to what it reports: means, bitrates, speed and use of the codebook."""
+"""From rows of clips to what is reported: means, bitrates, speed and use of the codebook."""
 
 import json
 import math
@@ -49,35 +49,25 @@ def describe_codec(rows: list[Row], nominal_bps: float | None) -> dict[str, floa
     return facts
 
 
-def _as_given_here(checkpoint: str) -> str:
+def _as_given_here(source: str) -> str:
     """A folder as seen from the current one, so that results name no machine; a name on the Hub stays."""
-    return os.path.relpath(checkpoint) if os.path.isabs(checkpoint) else checkpoint
+    return os.path.relpath(source) if os.path.isabs(source) else source
 
 
 def describe_ours(codec: OurCodec, rows: list[Row], memory: dict[str, float] | None) -> dict[str, Any]:
-    """What is known of the codec under test alone: use of the joint codebook and of every grid, memory."""
+    """What is known of the codec under test alone: use of the joint codebook and of every group, memory."""
     codes = np.concatenate([row["facts"]["codes"] for row in rows])
     lattices = getattr(codec.model.quantizer, "lattices", None)
-    grids = lattices.codes_to_indices(torch.from_numpy(codes)).T.numpy() if lattices else []
+    indices = lattices.codes_to_indices(torch.from_numpy(codes)).T.numpy() if lattices else []
+    points = lattices.points_per_group if lattices else []
     return {
-        "checkpoint": _as_given_here(codec.checkpoint),
-        "fingerprint": codec.fingerprint,
+        "checkpoint": _as_given_here(codec.source),
+        "fingerprint": codec.model.fingerprint(),
         "tokens": len(codes),
         "usage": usage(codes, codec.model.config.codebook_size),
-        "usage_per_grid": [
-            usage(g, n) for g, n in zip(grids, lattices.points_per_group if lattices else [], strict=True)
-        ],
+        "usage_per_grid": [usage(*group) for group in zip(indices, points, strict=True)],
         "memory": memory,
     }
-
-
-def without_nan(value: Any) -> Any:
-    """The same with None for numbers that JSON does not know."""
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_result(folder: Path) -> dict[str, Any]:

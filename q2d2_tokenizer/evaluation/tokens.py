@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from ..audio.files import write_json
 from ..corpus.shards import list_shards, read_metadata
 from ..training.statistics import entropy_of_counts
-from .plot import load_pyplot
+from .plot import panels
 from .provenance import describe_run, require_commit, written_by
 from .tables import format_cell, markdown_table
 
@@ -37,24 +38,24 @@ def read_counts(folder: Path, codec_fingerprint: str | None) -> dict[str, Any]:
     return {"codec": codec, "counts": counts, "seconds": np.concatenate(samples) / int(codec["sampling_rate"])}
 
 
-def grid_counts(counts: np.ndarray, points_per_group: list[int]) -> list[np.ndarray]:
-    """Counts of the points of every grid; the first grid is the least significant digit of a token."""
-    joint = counts.reshape(points_per_group[::-1])  # the last axis is the first grid
+def group_counts(counts: np.ndarray, points_per_group: list[int]) -> list[np.ndarray]:
+    """Counts of the points of every group; the first group is the least significant digit of a token."""
+    joint = counts.reshape(points_per_group[::-1])  # the last axis is the first group
     axes = range(joint.ndim)
     return [joint.sum(tuple(axis for axis in axes if axis != joint.ndim - 1 - j)) for j in axes]
 
 
 def describe(name: str, counts: np.ndarray) -> dict[str, Any]:
-    """Use of a grid or of the whole codebook."""
+    """Use of a group or of the whole codebook."""
     entropy = entropy_of_counts(counts)
     row = {"codebook": name, "codes": counts.size, "used": int((counts > 0).sum()), "entropy_bits": entropy}
     return row | {"at_most_bits": math.log2(counts.size), "perplexity": 2**entropy}
 
 
-def summarize(found: dict[str, Any], grids: list[np.ndarray]) -> dict[str, Any]:
+def summarize(found: dict[str, Any], groups: list[np.ndarray]) -> dict[str, Any]:
     """What tokens.json holds."""
     codec, counts, seconds = found["codec"], found["counts"], float(found["seconds"].sum())
-    usage = [describe("joint", counts), *(describe(f"grid {j + 1}", grid) for j, grid in enumerate(grids))]
+    usage = [describe("joint", counts), *(describe(f"group {j}", one) for j, one in enumerate(groups, 1))]
     joint, nominal_rate = usage[0], int(codec["sampling_rate"]) / int(codec["hop_length"])
     rate = counts.sum() / seconds
     return {
@@ -71,29 +72,26 @@ def summarize(found: dict[str, Any], grids: list[np.ndarray]) -> dict[str, Any]:
             "sum_of_grid_entropies_bits": sum(row["entropy_bits"] for row in usage[1:]),
         },
         "usage": usage,
-        "counts_per_grid": [grid.tolist() for grid in grids],
+        "counts_per_grid": [group.tolist() for group in groups],
     }
 
 
-def write_plot(path: Path, found: dict[str, Any], grids: list[np.ndarray], summary: dict[str, Any]) -> None:
-    """Histogram of every grid, counts of all tokens by rank, and lengths of the recordings."""
-    plt = load_pyplot()
-    panels = len(grids) + 2
-    figure, axes = plt.subplots(panels, 1, figsize=(9, 2 * panels), layout="constrained")
-    for axis, grid, row in zip(axes, grids, summary["usage"][1:], strict=False):
-        axis.bar(np.arange(len(grid)), grid / grid.sum(), width=1.0)
-        axis.axhline(1 / len(grid), color="C7", linewidth=0.8)
-        bits = f"{row['entropy_bits']:.2f} of {row['at_most_bits']:.2f} bits"
-        axis.set(title=f"{row['codebook']}: {row['used']} of {row['codes']} points, {bits}", ylabel="share")
-    joint, rates = summary["usage"][0], summary["rates"]
-    axes[-2].loglog(np.arange(1, joint["used"] + 1), np.sort(found["counts"][found["counts"] > 0])[::-1])
-    bits = f"{rates['entropy_bits_per_second']:.0f} of {rates['nominal_bits_per_second']:.0f} bit/s"
-    axes[-2].set(title=f"tokens by rank: {joint['used']} of {joint['codes']}, {bits}", ylabel="count")
-    axes[-1].hist(found["seconds"], bins=40)
-    axes[-1].set(title=f"{rates['tokens_per_second']:.2f} tokens/s, {rates['hours']:.2f} h", xlabel="seconds")
-    axes[-1].set_ylabel("recordings")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+def write_plot(path: Path, found: dict[str, Any], groups: list[np.ndarray], summary: dict[str, Any]) -> None:
+    """Histogram of every group, counts of all tokens by rank, and lengths of the recordings."""
+    joint, *usage = summary["usage"]
+    rates = summary["rates"]
+    with panels(path, len(groups) + 2, 1, (9, 2)) as (*histograms, ranks, lengths):
+        for axis, counts, row in zip(histograms, groups, usage, strict=True):
+            axis.bar(np.arange(len(counts)), counts / counts.sum(), width=1.0)
+            axis.axhline(1 / len(counts), color="C7", linewidth=0.8)
+            bits = f"{row['entropy_bits']:.2f} of {row['at_most_bits']:.2f} bits"
+            axis.set(title=f"{row['codebook']}: {row['used']} of {row['codes']} points, {bits}", ylabel="share")
+        ranks.loglog(np.arange(1, joint["used"] + 1), np.sort(found["counts"][found["counts"] > 0])[::-1])
+        bits = f"{rates['entropy_bits_per_second']:.0f} of {rates['nominal_bits_per_second']:.0f} bit/s"
+        ranks.set(title=f"tokens by rank: {joint['used']} of {joint['codes']}, {bits}", ylabel="count")
+        lengths.hist(found["seconds"], bins=40)
+        title = f"{rates['tokens_per_second']:.2f} tokens/s, {rates['hours']:.2f} h"
+        lengths.set(title=title, xlabel="seconds", ylabel="recordings")
 
 
 def write_results(folder: Path, found: dict[str, Any]) -> str:
@@ -104,14 +102,14 @@ def write_results(folder: Path, found: dict[str, Any]) -> str:
         found: What `read_counts` found.
     """
     require_commit(folder)
-    grids = grid_counts(found["counts"], json.loads(found["codec"]["points_per_group"]))
-    summary = summarize(found, grids)
+    groups = group_counts(found["counts"], json.loads(found["codec"]["points_per_group"]))
+    summary = summarize(found, groups)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tokens.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write_json(folder / "tokens.json", summary)
     rates = [["", "value"], *([name.replace("_", " "), format_cell(value)] for name, value in summary["rates"].items())]
     usage = [list(summary["usage"][0]), *([format_cell(cell) for cell in row.values()] for row in summary["usage"])]
     source = f"Codec {found['codec']['codec_fingerprint']}. {written_by(summary['run'])}"
     text = "\n\n".join([markdown_table(rates), markdown_table(usage), source])
     (folder / "tokens.md").write_text(text + "\n")
-    write_plot(folder / "tokens.png", found, grids, summary)
+    write_plot(folder / "tokens.png", found, groups, summary)
     return text

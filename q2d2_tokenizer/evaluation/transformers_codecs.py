@@ -1,4 +1,4 @@
-"""Codecs of transformers (EnCodec, DAC, Mimi) from folders with their weights, for `evaluate_codec.py`."""
+"""Codecs of transformers (EnCodec, DAC, Mimi) from folders with their weights."""
 
 import hashlib
 import inspect
@@ -10,19 +10,16 @@ import torch
 from transformers import AutoFeatureExtractor, AutoModel
 
 from .clips import Clip
-from .codecs import Decoded
+from .codecs import Codec, Decoded
 
 
-class TransformersCodec:
+class TransformersCodec(Codec):
     """A model whose call takes what its feature extractor gives and returns `audio_values` and `audio_codes`.
 
     Args:
         name: What the results call it.
         spec: The folder, then settings of its call: "models/mimi,num_quantizers=8", "models/encodec,bandwidth=1.5".
     """
-
-    aligned = False
-    bitrate = None
 
     def __init__(self, name: str, spec: str):
         folder, *settings = spec.split(",")
@@ -46,7 +43,6 @@ class TransformersCodec:
         self._identity = digest.hexdigest()[:16]
 
     def identity(self, clip: Clip) -> str:
-        """What the output depends on besides the clip."""
         return self._identity
 
     @torch.no_grad()

@@ -114,9 +114,9 @@ def make_codec(source: str, levels: list[int] | tuple[int, ...] = ()) -> Q2D2Mod
     """A codec to train.
 
     Args:
-        source: Config file (random weights), checkpoint folder, "bundled", or "" (default config).
-        levels: Instead of those of the source. Grids fill the same box whatever their levels, so a trained codec goes
-            on from where it was, with finer or coarser points.
+        source: Config file (random weights), folder with weights, "bundled", or "" (default config).
+        levels: Instead of those of the source. Lattices fill the same box whatever their levels, so a trained codec
+            goes on from where it was, with finer or coarser points.
 
     Raises:
         ValueError: If there are not as many levels as channels.

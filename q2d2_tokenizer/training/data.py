@@ -56,8 +56,8 @@ class AudioCache:
         sources: See `list_entries`; in this order, and one that is named twice counts twice.
         folder: Where the samples are kept.
         sampling_rate: In Hz.
-        audio_column: Of Parquet files.
-        output: Of the run; files in it are no data, see `list_entries`.
+        audio_column: Column of Parquet files that holds the audio.
+        output: Folder of the run; files in it are no data, see `list_entries`.
 
     Raises:
         ValueError: If a row or a file cannot be read, or there are no recordings.
@@ -157,7 +157,7 @@ class AudioCache:
         Segment `i` depends on `seed` and `i` alone, whatever the batch and the process: training resumes exactly.
 
         Args:
-            seed: Of the whole run.
+            seed: Seed of the whole run.
             indices: Numbers of the segments.
             num_samples: Length of each.
             augmentation: How they are changed.

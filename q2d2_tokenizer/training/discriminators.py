@@ -89,7 +89,7 @@ class PeriodDiscriminator(Discriminator):
 
     Args:
         period: In samples.
-        channels: Of the successive layers.
+        channels: Channels of the successive layers.
     """
 
     sizes = (2, 3, 5, 7, 11)
@@ -128,7 +128,7 @@ class ResolutionDiscriminator(Discriminator):
 
     Args:
         n_fft: Frame length, in samples; the hop is a quarter.
-        channels: Of every layer.
+        channels: Channels of every layer.
     """
 
     sizes = (512, 1024, 2048)
@@ -156,7 +156,7 @@ class MultiBandDiscriminator(Discriminator):
 
     Args:
         n_fft: Frame length, in samples; the hop is a quarter.
-        channels: Of every layer.
+        channels: Channels of every layer.
         edges: Between the bands, as shares of the spectrum.
     """
 
@@ -195,7 +195,7 @@ class Discriminators(nn.Module):
     """Several discriminators side by side.
 
     Args:
-        names: Of `DISCRIMINATORS`.
+        names: Names in `DISCRIMINATORS`.
         kwargs: For some of the names, arguments of the class, and `sizes` for which to build one each.
 
     Raises:

@@ -1,16 +1,15 @@
 """The training doctor: overfits one batch and says what is wrong with data, codec or settings, and what to do."""
 
-import json
 import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..audio.errors import NotFiniteAudioError
+from ..audio.files import write_json
 from ..audio.voice import measure_voice
 from ..feature_extraction_q2d2 import to_float32
 from .codec import CodecTrainer, TrainConfig
@@ -29,11 +28,11 @@ EXPECTED_SHARES = {
     "adversarial": (0.002, 0.35),
     "feature": (0.003, 0.35),
 }
-# Of one batch that is trained on: where the losses begin, and the share that is left after the steps of the check.
+# For one batch that is trained on: where the losses begin, and the share that is left after the steps of the check.
 EXPECTED_START = {"mel": (0.1, 8.0), "loudness": (0.05, 12.0)}
 MOST_LEFT = 0.9
 _SILENCE_DB = -60.0
-_LEAST_ENTROPY = 0.1  # of a grid, as a share of what is possible
+_LEAST_ENTROPY = 0.1  # of a group, as a share of what is possible
 
 
 @dataclass(frozen=True)
@@ -51,15 +50,15 @@ class Report:
 
     faults: list[Finding] = field(default_factory=list)
     losses: list[dict[str, float]] = field(default_factory=list)
-    """Of every step."""
+    """Losses of every step."""
     gradient_norms: list[dict[str, float]] = field(default_factory=list)
-    """Of every part, at every step."""
+    """Gradient norm of every part, at every step."""
     shares: dict[str, float] = field(default_factory=dict)
-    """Of every weighted loss in their sum."""
+    """Share of every weighted loss in their sum."""
     usage: list[dict[str, float]] = field(default_factory=list)
-    """Of every grid, by the codes of the batch; without grids, of the codebook."""
+    """Use of every group, by the codes of the batch; of the codebook if it has no groups."""
     histograms: list[list[int]] = field(default_factory=list)
-    """How often each point of every grid was used."""
+    """How often each point of every group was used."""
     speech: SpeechStatistics | None = None
     voice: dict[str, float] = field(default_factory=dict)
     """What the codec loses of the batch before it is trained, see `audio.voice`; empty for random weights."""
@@ -90,7 +89,7 @@ class Report:
             lines += [f"  {part:15s} {norm:9.3g}" for part, norm in self.gradient_norms[-1].items()]
         for number, use in enumerate(self.usage, 1):
             lines.append(
-                f"\nGrid {number}: {use['used']} of {use['size']} points, {use['entropy_bits']:.2f} of "
+                f"\nGroup {number}: {use['used']} of {use['size']} points, {use['entropy_bits']:.2f} of "
                 f"{math.log2(use['size']):.2f} bits"
             )
         if self.speech:
@@ -105,20 +104,12 @@ class Report:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.txt").write_text(self.text() + "\n")
-        (folder / "report.json").write_text(json.dumps(_finite(asdict(self)), indent=1) + "\n")
+        write_json(folder / "report.json", asdict(self))
         _plot(folder / "report.png", self)
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _plot(path: Path, report: Report) -> None:
-    """Losses, gradient norms, shares of the losses and use of every grid, as PNG; nothing without matplotlib."""
+    """Losses, gradient norms, shares of the losses and use of every group, as PNG; nothing without matplotlib."""
     try:
         import matplotlib
     except ImportError:
@@ -126,8 +117,8 @@ def _plot(path: Path, report: Report) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    grids = report.histograms
-    columns = max(3, len(grids))
+    groups = report.histograms
+    columns = max(3, len(groups))
     figure, axes = plt.subplots(2, columns, figsize=(4.5 * columns, 7), layout="constrained", squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
@@ -142,11 +133,11 @@ def _plot(path: Path, report: Report) -> None:
     axes[0, 2].set_axis_on()
     axes[0, 2].barh(list(report.shares), list(report.shares.values()))
     axes[0, 2].set(title="share of each weighted loss", xlim=(0, 1))
-    for number, (axis, counts) in enumerate(zip(axes[1], grids, strict=False), 1):
+    for number, (axis, counts) in enumerate(zip(axes[1], groups, strict=False), 1):
         use = report.usage[number - 1]
         axis.set_axis_on()
         axis.bar(range(len(counts)), sorted(counts, reverse=True), width=1.0)
-        title = f"grid {number}: {use['used']} of {use['size']} points, {use['entropy_bits']:.2f} bits"
+        title = f"group {number}: {use['used']} of {use['size']} points, {use['entropy_bits']:.2f} bits"
         axis.set(title=title, xlabel="point, by use", ylabel="frames")
     figure.savefig(path, dpi=100)
     plt.close(figure)
@@ -177,7 +168,7 @@ def examine(config: TrainConfig, steps: int = 40, batch_size: int = 4) -> Report
     """Check the data, then train on one batch and check what happens.
 
     Args:
-        config: Of the run that is to be checked; its output folder gets the cache of its data and nothing else.
+        config: Settings of the run to check; its output folder gets the cache of its data and nothing else.
         steps: Steps on the batch; the second half with discriminators, if the run has them.
         batch_size: Segments of the batch, at most those of the config.
     """
@@ -299,16 +290,16 @@ def _check_codes(report: Report, trainer: CodecTrainer, audio: Tensor) -> None:
         codes = trainer.model(audio)[1].flatten()
     lattices = getattr(trainer.codec.quantizer, "lattices", None)
     if lattices is None:
-        grids, sizes = [codes.cpu().numpy()], [trainer.codec.config.codebook_size]
+        groups, sizes = [codes.cpu().numpy()], [trainer.codec.config.codebook_size]
     else:
-        grids, sizes = lattices.codes_to_indices(codes).T.cpu().numpy(), lattices.points_per_group
-    for number, (indices, size) in enumerate(zip(grids, sizes, strict=True), 1):
+        groups, sizes = lattices.codes_to_indices(codes).T.cpu().numpy(), lattices.points_per_group
+    for number, (indices, size) in enumerate(zip(groups, sizes, strict=True), 1):
         report.usage.append(usage(indices, size))
         if lattices is not None:
             report.histograms.append(np.bincount(indices, minlength=size).tolist())
         if report.usage[-1]["entropy_bits"] < _LEAST_ENTROPY * math.log2(size):
             report.add(
-                f"grid {number} of the quantizer",
+                f"group {number} of the quantizer",
                 f"it uses {report.usage[-1]['used']} of {size} points, {report.usage[-1]['entropy_bits']:.2f} bits",
                 "its input hardly moves: see the encoder first, then the scale of quantizer.project_in and its rate",
             )

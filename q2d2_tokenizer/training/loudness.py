@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .losses import spectrogram
 
-# Of wide-band PESQ at 16 kHz: bins of 31.25 Hz in each band, the band's width in Bark, its correction of power density,
+# Bands of wide-band PESQ at 16 kHz: bins of 31.25 Hz in each, its width in Bark, its correction of power density,
 # and its threshold in quiet. Source: the reference code of ITU-T P.862.2.
 _BAND_BINS = [1] * 8 + [2] + [1] * 5 + [2, 1, 1] + [2] * 8 + [3] * 4 + [4, 3, 4, 5, 4, 5, 6, 6, 7, 8, 9, 9]
 _BAND_BINS += [12, 12, 15, 16, 18, 21, 25, 20]

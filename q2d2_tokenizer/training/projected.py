@@ -183,7 +183,7 @@ class ProjectedDiscriminator(Discriminator):
 
     Args:
         network: Name in `NETWORKS`.
-        sampling_rate: Of the audio, in Hz.
+        sampling_rate: Rate of the audio, in Hz.
         dim: Channels of the heads.
 
     Raises:

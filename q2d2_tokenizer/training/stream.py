@@ -61,8 +61,8 @@ class AudioStream:
         window: Recordings drawn from at a time; they and those of the next window are in memory.
         draws: Segments per recording of a window.
         interleave: Files read in turns.
-        audio_column: Of Parquet files.
-        output: Of the run; files in it are no data, see `list_entries`.
+        audio_column: Column of Parquet files that holds the audio.
+        output: Folder of the run; files in it are no data, see `list_entries`.
     """
 
     def __init__(

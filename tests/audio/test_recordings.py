@@ -1,4 +1,4 @@
-"""Files of any length: the tokens and samples of the whole, in pieces of bounded size."""
+"""Files of any length: the tokens and samples of the whole, in chunks of bounded size."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from q2d2_tokenizer import Q2D2Config, Q2D2Model
 from q2d2_tokenizer.audio import reading as audio
 from q2d2_tokenizer.audio import recordings
 from q2d2_tokenizer.audio.reading import read_audio, stream_audio, stream_from_column, to_mono
-from q2d2_tokenizer.audio.recordings import decode_in_pieces, decode_to_file, encode_file, encode_pieces
+from q2d2_tokenizer.audio.recordings import decode_in_chunks, decode_to_file, encode_chunks, encode_file
 
 RATE = 24000
 
@@ -18,7 +18,7 @@ RATE = 24000
 @pytest.fixture
 def small_blocks(monkeypatch) -> None:
     monkeypatch.setattr(audio, "_BLOCK_SAMPLES", 3000)
-    monkeypatch.setattr(recordings, "_TOKENS_PER_PIECE", 16)
+    monkeypatch.setattr(recordings, "_TOKENS_PER_CHUNK", 16)
 
 
 @pytest.mark.parametrize("rate", [8000, 22050, 24000, 44100, 48000])
@@ -29,21 +29,21 @@ def test_pieces_are_the_samples_of_the_whole(rate: int, num_samples: int, small_
     path.write_bytes(file_bytes(stereo, rate, "WAV", "FLOAT"))
     expected = to_mono(stereo.mean(axis=1), rate, RATE)  # resampled at once
     for source in (path, path.read_bytes()):
-        pieces = list(stream_audio(source, RATE))
-        np.testing.assert_array_equal(np.concatenate(pieces), expected)
-        assert len(pieces) >= min(num_samples, 6000) // 3000 and max(map(len, pieces)) < 4 * 3000 * max(1, RATE / rate)
+        chunks = list(stream_audio(source, RATE))
+        np.testing.assert_array_equal(np.concatenate(chunks), expected)
+        assert len(chunks) >= min(num_samples, 6000) // 3000 and max(map(len, chunks)) < 4 * 3000 * max(1, RATE / rate)
     np.testing.assert_array_equal(read_audio(path, RATE), expected)
 
 
 @pytest.mark.parametrize(("suffix", "file_format", "subtype"), FORMATS)
-def test_damage_is_found_in_pieces(suffix, file_format, subtype, small_blocks, speech_like, tmp_path):
+def test_damage_is_found_in_chunks(suffix, file_format, subtype, small_blocks, speech_like, tmp_path):
     path = tmp_path / f"a.{suffix}"
     path.write_bytes(file_bytes(speech_like(30000), RATE, file_format, subtype)[:-40])
     with pytest.raises(ValueError, match=r"damaged or cut off|cannot read"):
         list(stream_audio(path, RATE))
 
 
-def test_long_file_is_encoded_and_decoded_in_pieces(tiny_model, small_blocks, speech_like, tmp_path, monkeypatch):
+def test_long_file_is_encoded_and_decoded_in_chunks(tiny_model, small_blocks, speech_like, tmp_path, monkeypatch):
     content = file_bytes(speech_like(8000 * 6, 0, 8000), 8000, "FLAC", "PCM_16")
     whole = tiny_model(torch.from_numpy(read_audio(content, RATE)).view(1, 1, -1))
     sizes = {"encode": [], "decode": []}
@@ -67,7 +67,7 @@ def test_short_recording_is_encoded_at_once(tiny_model, speech_like, monkeypatch
     calls = []
     encode = tiny_model.encode
     monkeypatch.setattr(tiny_model, "encode", lambda *args, **kwargs: calls.append(kwargs) or encode(*args, **kwargs))
-    encode_pieces(tiny_model, stream_from_column(speech_like(5000), RATE, RATE))
+    encode_chunks(tiny_model, stream_from_column(speech_like(5000), RATE, RATE))
     assert calls == [{"cache": None, "use_streaming": False}]
 
 
@@ -76,10 +76,10 @@ def test_model_that_sees_everything_gets_everything(speech_like):
     decoder = {"dim": 8, "depth": 1, "attention": True}
     model = Q2D2Model(Q2D2Config(downsampling_ratios=[20, 16], decoder_kwargs=decoder, **kwargs)).eval()
     samples = speech_like(9000)
-    codes, num_samples = encode_pieces(model, np.array_split(samples, 4))
+    codes, num_samples = encode_chunks(model, np.array_split(samples, 4))
     expected = model(torch.from_numpy(samples).view(1, 1, -1))
     assert num_samples == 9000 and np.array_equal(codes, expected.audio_codes.flatten())
-    (decoded,) = decode_in_pieces(model, codes, num_samples)
+    (decoded,) = decode_in_chunks(model, codes, num_samples)
     assert np.array_equal(decoded, expected.audio_values.flatten())
 
 

@@ -44,16 +44,16 @@ def test_pieces_are_the_audio_of_all_codes(tiny_model):
     for size in (1, 20, 30, 100, 143):
         codes = rng.integers(0, tiny_model.config.codebook_size, size)
         whole = tiny_model.decode(torch.from_numpy(codes).view(1, 1, -1)).audio_values.flatten().numpy()
-        pieces = list(speaking.decode_pieces(tiny_model, map(int, codes)))
-        assert np.allclose(np.concatenate(pieces), whole, atol=1e-5)
+        chunks = list(speaking.decode_chunks(tiny_model, map(int, codes)))
+        assert np.allclose(np.concatenate(chunks), whole, atol=1e-5)
     latency = tiny_model.decoder_latency_samples
-    assert len(pieces) == 6 and [len(piece) for piece in pieces[:2]] == [24 * HOP - latency, 24 * HOP]
+    assert len(chunks) == 6 and [len(chunk) for chunk in chunks[:2]] == [24 * HOP - latency, 24 * HOP]
 
 
 def test_audio_comes_while_codes_come(tiny_model):
     taken = []
-    pieces = speaking.decode_pieces(tiny_model, (taken.append(i) or i for i in range(100)))
-    next(pieces)
+    chunks = speaking.decode_chunks(tiny_model, (taken.append(i) or i for i in range(100)))
+    next(chunks)
     assert len(taken) < 60
 
 
@@ -61,8 +61,8 @@ def test_a_decoder_that_needs_all_codes_waits_for_them(tiny_config):
     settings = tiny_config.to_dict()
     settings["decoder_kwargs"] = settings["decoder_kwargs"] | {"attention": True}
     model = Q2D2Model(Q2D2Config(**settings)).eval()
-    pieces = list(speaking.decode_pieces(model, range(70)))
-    assert [len(piece) for piece in pieces] == [70 * HOP]
+    chunks = list(speaking.decode_chunks(model, range(70)))
+    assert [len(chunk) for chunk in chunks] == [70 * HOP]
 
 
 def test_a_text_is_spoken_the_same_way_for_one_seed(options, tmp_path, capsys):

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
+from q2d2_tokenizer.audio.voice import NotMeasured
 from q2d2_tokenizer.evaluation.statistics import (
-    NotMeasured,
     mean_and_interval,
     ratio_and_interval,
     share_and_interval,

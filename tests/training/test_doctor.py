@@ -70,7 +70,7 @@ def test_a_dead_encoder_is_found(run, monkeypatch):
 
     monkeypatch.setattr(training.Q2D2Model, "from_pretrained", dead)
     report = run()
-    assert "the encoder" in parts(report) and "grid 1 of the quantizer" in parts(report)
+    assert "the encoder" in parts(report) and "group 1 of the quantizer" in parts(report)
     assert {"no gradient reaches it"} <= {f.problem for f in report.faults if f.part == "the encoder"}
 
 

@@ -1,4 +1,4 @@
-"""How well a language model predicts held-out codes, for `evaluate_lm.py`."""
+"""How well a language model predicts held-out codes."""
 
 import math
 from dataclasses import replace

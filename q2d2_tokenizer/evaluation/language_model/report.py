@@ -1,13 +1,12 @@
-"""The files `evaluate_lm.py` writes from its result: tables and plots."""
+"""What an evaluation of a language model writes: tables and plots."""
 
-import math
 from pathlib import Path
 from typing import Any
 
 from lm.generate import ENDED, LOOPED, MAX_LENGTH
 
 from ..metrics import imitated_by
-from ..plot import load_pyplot, plot_scores
+from ..plot import panels, plot_scores
 from ..provenance import written_by
 from ..report import IMITATED, format_score
 from ..tables import markdown_table
@@ -38,8 +37,8 @@ def likelihood_table(result: Result) -> list[list[str]]:
 
 
 def group_table(result: Result) -> list[list[str]]:
-    """Rows of cells, the first one with titles: bits of each grid of a code, given the grids before it."""
-    table = [["held-out", "grid", "bit", "nominal", "zero-order"]]
+    """Rows of cells, the first one with titles: bits of each group of a code, given the groups before it."""
+    table = [["held-out", "group", "bit", "nominal", "zero-order"]]
     for name, facts in result.get("likelihood", {}).items():
         parts = [facts[f"{kind}bits_by_group"] for kind in ("", "nominal_", "zero_order_")]
         for number, bits in enumerate(zip(*parts, strict=True), start=1):
@@ -48,12 +47,9 @@ def group_table(result: Result) -> list[list[str]]:
 
 
 def _percent(score: dict[str, float] | None) -> str:
-    if score is None or not score["n"]:
-        return "–"
-    if "share" in score:
+    if score and "share" in score:
         return f"{100 * score['share']:.0f} % ({100 * score['low']:.0f} to {100 * score['high']:.0f})"
-    interval = "" if math.isnan(score["interval"]) else f" ± {100 * score['interval']:.1f}"
-    return f"{100 * score['mean']:.1f}{interval} %"
+    return format_score(score, digits=1, scale=100, unit=" %")
 
 
 def speech_table(result: Result) -> list[list[str]]:
@@ -80,7 +76,7 @@ def write_report(path: Path, result: Result) -> None:
         f"{result['parameters'] / 1e6:.1f} M parameters, codec {result['codec_fingerprint']}. Mean ± half-width of the "
         "95 % interval; shares with the 95 % interval after Wilson. Bits are those of the codes and of <eos>. The "
         "zero-order entropy is that of the counts of held-out codes, too low while codes are not many times the "
-        "codebook. Bits of a grid are given the grids before it, without <eos>.",
+        "codebook. Bits of a group are given the groups before it, without <eos>.",
         f"Speed: {run['threads']} threads, decoding included.",
         written_by(run),
     ]
@@ -90,17 +86,14 @@ def write_report(path: Path, result: Result) -> None:
 
 def plot_likelihood(path: Path, result: Result) -> None:
     """Bits per token by place after `<audio>`, with the nominal and the zero-order ones."""
-    plt = load_pyplot()
-    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
-    for name, facts in result["likelihood"].items():
-        bits = facts["bits_by_place"]
-        axis.plot([int(place) + 1 for place in bits], list(bits.values()), marker="o", label=name)
-    axis.axhline(facts["nominal_bits_per_token"], color="gray", label="nominal")
-    axis.axhline(facts["zero_order_bits_per_token"], color="gray", linestyle=":", label="zero-order")
-    axis.set(xscale="log", xlabel="place after <audio>", ylabel="bits per token")
-    axis.legend()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    with panels(path, 1, 1, (7, 4)) as (axis,):
+        for name, facts in result["likelihood"].items():
+            bits = facts["bits_by_place"]
+            axis.plot([int(place) + 1 for place in bits], list(bits.values()), marker="o", label=name)
+        axis.axhline(facts["nominal_bits_per_token"], color="gray", label="nominal")
+        axis.axhline(facts["zero_order_bits_per_token"], color="gray", linestyle=":", label="zero-order")
+        axis.set(xscale="log", xlabel="place after <audio>", ylabel="bits per token")
+        axis.legend()
 
 
 def plot_speech(path: Path, result: Result) -> None:

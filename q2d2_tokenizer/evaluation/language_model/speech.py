@@ -1,4 +1,4 @@
-"""Speech of `lm_tasks.py`, generated and measured: one row a task, kept in a file."""
+"""Speech of tasks, generated and measured: one row a task, kept in a file."""
 
 import time
 from pathlib import Path
@@ -12,12 +12,13 @@ import torch
 from lm.generate import ENDED, LOOPED, MAX_LENGTH, Generation, GenerationSettings
 from lm.model import LanguageModel
 
+from ...configuration_q2d2 import Q2D2Config
 from ...modeling_q2d2 import Q2D2Model
-from ...speech import decode_pieces
+from ...speech import decode_chunks
 from .. import asr
+from ..clips import Clip
 from ..codecs import weights_digest
-from ..metrics import METRICS
-from ..rows import Row, Rows, audio_file
+from ..rows import Row, Rows, audio_file, build_metrics, flat_scores, needs_reference
 from ..statistics import mean_and_interval, ratio_and_interval, share_and_interval
 from .tasks import CODEC, RECORDING, TTS, VOICE, Task, identify
 
@@ -29,26 +30,24 @@ class SpeechMeasures:
     """Scores of speech by their names.
 
     Args:
-        metrics: Names of `METRICS` to be measured; a reference, where one is looked at, is the voice.
-        sampling_rate: In Hz.
-        asr_folder: With a model for `asr.Transcriber`; without it there are no error rates.
+        metrics: Names in `METRICS`; what they compare with, if they do, is the voice of the task.
+        codec: Settings of the codec.
+        asr_folder: Folder with a model for `asr.Transcriber`; without it there are no error rates.
     """
 
-    def __init__(self, metrics: list[str], sampling_rate: int, asr_folder: str | None):
-        self._metrics = {name: METRICS[name].build(sampling_rate) for name in metrics}
-        self._rate = sampling_rate
+    def __init__(self, metrics: list[str], codec: Q2D2Config, asr_folder: str | None):
+        self._metrics = build_metrics(metrics, codec.sampling_rate, frame_rate=codec.frame_rate)
+        self._rate = codec.sampling_rate
         self._transcriber = asr.Transcriber(asr_folder) if asr_folder else None
         self._errors_name = f"errors {self._transcriber.digest}" if self._transcriber else ""
         self.names = [*metrics, *([self._errors_name] if self._transcriber else [])]
 
     def __call__(self, task: Task, audio: np.ndarray) -> dict[str, dict[str, float]]:
-        scores: dict[str, dict[str, Any]] = {}
-        for name, measure in self._metrics.items():
-            if METRICS[name].needs_reference and task.voice is None:
-                scores[name] = {}
-                continue
-            value = measure(task.voice, audio)
-            scores[name] = value if isinstance(value, dict) else {name: value}
+        voice = Clip(task.id, np.zeros(0, np.float32) if task.voice is None else task.voice, self._rate)
+        scores: dict[str, dict[str, Any]] = {
+            name: {} if task.voice is None and needs_reference(name) else measure(voice, audio)
+            for name, measure in self._metrics.items()
+        }
         if self._transcriber:
             scores[self._errors_name] = self._errors(self._transcriber, task, audio) if task.text else {}
         return scores
@@ -76,9 +75,9 @@ class Speech:
     Args:
         codec: The codec.
         language_model: The model.
-        settings: Of generation, with a text and without.
+        settings: Settings of generation with a text, and without.
         measures: What is measured.
-        folder: Of `rows.jsonl` and of the audio.
+        folder: Folder for `rows.jsonl` and the audio.
     """
 
     def __init__(
@@ -128,13 +127,13 @@ class Speech:
         start = time.perf_counter()
         settings, _ = self._settings_and_identity(task)
         generation = Generation(self._language_model, [task.prompt], settings, [task.prompt_text])
-        audio = np.concatenate(list(decode_pieces(self._codec, (int(code) for (code,) in generation))))
+        audio = np.concatenate(list(decode_chunks(self._codec, (int(code) for (code,) in generation))))
         return audio, {"taken": time.perf_counter() - start, "reason": generation.reasons[0]}
 
 
 def summarize(rows: list[Row]) -> dict[str, Any]:
     """Scores of one system: means or ratios with their intervals, shares of how it ended, speed."""
-    scores = [{name: value for part in row["scores"].values() for name, value in part.items()} for row in rows]
+    scores = [flat_scores(row) for row in rows]
     facts = [row["facts"] for row in rows]
     summary: dict[str, Any] = {"runs": len(rows)}
     for name, (errors, count) in {"wer": ("word_errors", "words"), "cer": ("letter_errors", "letters")}.items():

@@ -1,4 +1,4 @@
-"""What `evaluate_lm.py` lets a language model say, and the recordings it is compared with."""
+"""What a language model is asked to say, and the recordings it is compared with."""
 
 import hashlib
 import json
