@@ -28,7 +28,7 @@ def finetune(*, config: TrainConfig, check: bool = False, elsewhere: list[str] |
     Args:
         check: Examine data and settings instead, as q2d2 train --check does.
         elsewhere: Other recordings to measure on, not trained on: files, folders or globs.
-        clips: Largest number of them.
+        clips: Largest number of recordings measured of --elsewhere.
     """
     if config.validation_data or not config.hold_out:
         raise ValueError("recordings are held out of --data: give --hold_out, not --validation_data")

@@ -248,7 +248,7 @@ def write_card(folder: Path, summary: dict[str, Any], schema: pa.Schema, licence
 ---
 # Speech tokens
 
-Tokens of {source}, made with `scripts/tokenize_dataset.py` of the Q2D2 tokenizer. Licence of the recordings: {licence}.
+Tokens of {source}, made with `q2d2 tokenize` of the Q2D2 tokenizer. Licence of the recordings: {licence}.
 
 | | |
 |---|---|

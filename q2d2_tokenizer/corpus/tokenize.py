@@ -53,8 +53,8 @@ class CorpusOptions:
     """What the result depends on, besides the corpus and the codec.
 
     Args:
-        max_hours: Longer recordings are rejected, most of them before they are decoded.
-        silent: What to do with recordings below -60 dB of full scale: `reject` or `keep`.
+        max_hours: Longest recording, in hours; longer ones are rejected, most of them before they are decoded.
+        silent: What to do with recordings whose peak is below -60 dB of full scale: `reject` or `keep`.
         rows_per_shard: Rows of the corpus in a shard; a killed process has to do at most that many again.
 
     Raises:
@@ -67,7 +67,9 @@ class CorpusOptions:
 
     def __post_init__(self):
         if self.max_hours <= 0 or self.rows_per_shard < 1:
-            raise ValueError(f"max_hours and rows_per_shard must be positive, got {self}")
+            raise ValueError(
+                f"max_hours and rows_per_shard must be positive, got {self.max_hours:g} and {self.rows_per_shard}"
+            )
         if self.silent not in ("reject", "keep"):
             raise ValueError(f"silent must be 'reject' or 'keep', got {self.silent!r}")
 

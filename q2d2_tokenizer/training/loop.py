@@ -64,7 +64,7 @@ class LoopConfig:
     """Number of resumable checkpoints to keep; older ones are deleted."""
 
     def __post_init__(self) -> None:
-        counts = ("accumulation", "warmup_steps", "decay_steps", "log_every", "validate_every", "save_every")
+        counts = ("steps", "accumulation", "warmup_steps", "decay_steps", "log_every", "validate_every", "save_every")
         for name in (*counts, "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

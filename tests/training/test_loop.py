@@ -258,3 +258,10 @@ def test_every_setting_has_a_help_text():
         parser.add_class_arguments(config, as_group=False)
         for action in parser._actions:
             assert action.help and not action.help.startswith("Of "), action.dest
+
+
+@pytest.mark.parametrize("config", [CodecConfig, LanguageModelConfig])
+@pytest.mark.parametrize("steps", [0, -3])
+def test_a_run_needs_at_least_one_step(config, steps, tmp_path):
+    with pytest.raises(ValueError, match=f"steps must be at least 1, got {steps}"):
+        config(data=["speech"], output=str(tmp_path), steps=steps)
