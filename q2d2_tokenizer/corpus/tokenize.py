@@ -74,7 +74,7 @@ class CorpusOptions:
             raise ValueError(f"silent must be 'reject' or 'keep', got {self.silent!r}")
 
 
-class _Progress(tqdm):
+class Progress(tqdm):
     """A progress bar that counts rows and shows hours done and speed."""
 
     hours_before = 0.0  # done in earlier runs
@@ -181,7 +181,7 @@ class CorpusTokenizer:
         missing = [number for number in mine if not self._is_done(number)]
         rows = sum(self._num_rows(number) for number in mine)
         todo = sum(self._num_rows(number) for number in missing)
-        with _Progress(
+        with Progress(
             total=rows,
             initial=rows - todo,
             desc=f"process {process} of {num_processes}" if num_processes > 1 else "tokens",
@@ -221,7 +221,7 @@ class CorpusTokenizer:
             return False
         return same_codec and done == self._num_rows(number)
 
-    def _make(self, number: int, progress: _Progress) -> None:
+    def _make(self, number: int, progress: Progress) -> None:
         tables = [self.schema.empty_table()]
         rejects: list[Rejected] = []
         for batch in self.corpus.read(self.shards[number]):
@@ -233,7 +233,7 @@ class CorpusTokenizer:
         except OSError as error:
             raise _explain(error, self.folder) from error
 
-    def _tokenize(self, batch: Batch, rejects: list[Rejected], progress: _Progress) -> pa.Table:
+    def _tokenize(self, batch: Batch, rejects: list[Rejected], progress: Progress) -> pa.Table:
         """Rows of a shard for the rows of a batch that have usable audio."""
         kept, codes, lengths = [], [], []
         rate = self.model.config.sampling_rate

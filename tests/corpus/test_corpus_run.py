@@ -18,13 +18,12 @@ import soundfile
 import torch
 from corpora import OPTIONS, RATE, REASONS, digests, tokenize, tokenizer_of
 from recordings import file_bytes
-from tqdm.auto import tqdm
 
 from q2d2_tokenizer import Q2D2Model, TokenizeAudio
 from q2d2_tokenizer.audio.reading import read_audio
 from q2d2_tokenizer.corpus.shards import find_row, list_shards, load_token_shards
 from q2d2_tokenizer.corpus.sources import Corpus
-from q2d2_tokenizer.corpus.tokenize import CorpusOptions, CorpusTokenizer
+from q2d2_tokenizer.corpus.tokenize import CorpusOptions, CorpusTokenizer, Progress
 
 
 def test_tokens_are_those_of_the_model_and_rows_add_up(corpus_file, tiny_model, tmp_path):
@@ -103,7 +102,7 @@ def test_killed_at_random_it_ends_the_same(corpus_file, tiny_model, tmp_path):
         child = os.fork()
         if child == 0:
             signal.alarm(30)  # a deadlock ends as one more kill
-            tqdm.set_lock(threading.RLock())  # its own is shared with the parent: once dead, it would never let go
+            Progress.set_lock(threading.RLock())  # its own is shared with the parent: once dead, it would never let go
             try:
                 tokenize(corpus_file, tiny_model, folder, options)
             finally:
