@@ -84,7 +84,7 @@ class ExcitedIstftHead(IstftHead):
     """
 
     SMOOTHING = 5  # its square is the number of bins over which the source is made flat; odd
-    SILENCE = 1e-8  # power of a source that counts as none
+    SILENCE = 3e-5  # power of a source that counts as none; far above what float32 rounds off
 
     low_pass: Tensor
 

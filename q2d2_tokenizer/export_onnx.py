@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .corpus.shards import codec_metadata
-from .decoders import VocosDecoder
+from .decoders import ExcitedIstftHead, VocosDecoder
 from .encoders import StftEncoder
-from .layers import frame_signal
+from .layers import frame_signal, overlap_add
 from .modeling_q2d2 import Q2D2Model
 
 _OPSET = 18
@@ -50,6 +50,8 @@ class OnnxDecoder(nn.Module):
     """Tokens (1, 1, T) int64 -> audio (1, 1, T * hop_length), as `Q2D2Model.decode`."""
 
     kernels: Tensor
+    analysis: Tensor
+    low_kernels: Tensor
     squared_window: Tensor
 
     def __init__(self, model: Q2D2Model):
@@ -62,6 +64,12 @@ class OnnxDecoder(nn.Module):
         kernels = torch.cat([angles.cos() * twice, -angles.sin() * twice]) * window / head.n_fft
         self.register_buffer("kernels", kernels.float().unsqueeze(1))  # (n_fft + 2, 1, n_fft)
         self.register_buffer("squared_window", head.window.square().view(1, 1, -1))
+        if isinstance(head, ExcitedIstftHead):  # in float64: the source is made flat, and rounding with it
+            analysis = torch.cat([angles.cos() * window, -angles.sin() * window]).T
+            self.register_buffer("analysis", analysis.contiguous())  # (n_fft, n_fft + 2)
+            passing = head.low_pass[: head.num_low, None].double()
+            parts = [part[: head.num_low] * passing for part in kernels.chunk(2)]
+            self.register_buffer("low_kernels", torch.cat(parts))  # (2 * num_low, n_fft)
 
     def _overlap_add(self, frames: Tensor, kernels: Tensor) -> Tensor:
         """Audio (1, 1, T * hop_length) of coefficients (1, C, T) of the kernels (C, 1, n_fft)."""
@@ -70,9 +78,27 @@ class OnnxDecoder(nn.Module):
 
     def forward(self, audio_codes: Tensor) -> Tensor:
         hidden = self.decoder.backbone(self.quantizer.decode(audio_codes.squeeze(1)))
-        log_magnitude, phase = self.decoder.head.project(hidden).chunk(2, dim=-1)
-        magnitude = log_magnitude.clamp_max(math.log(self.decoder.head.n_fft)).exp()
-        spectrum = torch.cat([magnitude * phase.cos(), magnitude * phase.sin()], dim=-1).transpose(1, 2)
+        head = self.decoder.head
+        real, imaginary, magnitude = head._spectrum(hidden)
+        if isinstance(head, ExcitedIstftHead):
+            own, source = head.mix(hidden).chunk(2, dim=-1)
+            low = torch.cat([real[..., : head.num_low], imaginary[..., : head.num_low]], dim=-1).double()
+            windows = low @ self.low_kernels  # (1, T, n_fft)
+            envelope = overlap_add(torch.ones_like(windows) * head.window.double().square(), head.hop_length)
+            low = (overlap_add(windows, head.hop_length) / envelope.clamp_min(1e-8)).relu()
+            frames = frame_signal(low, head.n_fft, head.hop_length)
+            excitation = (frames @ self.analysis).float().chunk(2, dim=-1)  # real and imaginary parts
+            power = excitation[0].square() + excitation[1].square()
+            bins = head.SMOOTHING**2
+            smooth = F.avg_pool1d(power, bins, 1, bins // 2, count_include_pad=False)  # as `_smooth`
+            scale = source * magnitude * (smooth + head.SILENCE).rsqrt()
+            real = (1 + own) * real + scale * excitation[0]
+            imaginary = (1 + own) * imaginary + scale * excitation[1]
+        return self._synthesize(real, imaginary)
+
+    def _synthesize(self, real: Tensor, imaginary: Tensor) -> Tensor:
+        """Audio (1, 1, T * hop_length) of spectra (1, T, n_fft // 2 + 1)."""
+        spectrum = torch.cat([real, imaginary], dim=-1).transpose(1, 2)
         envelope = self._overlap_add(torch.ones_like(spectrum[:, :1]), self.squared_window)
         return self._overlap_add(spectrum, self.kernels) / envelope.clamp_min(1e-8)
 
