@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..speech import CONTINUATION, SpeechOptions, TextToSpeech, write_audio
+from lm.settings import CONTINUATION, SpeechOptions
 
 
 def continue_speech(
@@ -27,6 +27,8 @@ def continue_speech(
         codec: Folder of a codec, its name on the Hub, or bundled.
         language_model: Folder of a language model, or bundled.
     """
+    from ..speech import TextToSpeech, write_audio
+
     if prompt_seconds is not None and not 0 < prompt_seconds < float("inf"):
         raise ValueError(f"prompt_seconds must be a number above 0, got {prompt_seconds}")
     speaker = TextToSpeech.from_pretrained(codec, language_model)

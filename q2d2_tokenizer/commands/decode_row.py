@@ -1,9 +1,5 @@
 """The command `q2d2 decode-row`."""
 
-from ..audio.recordings import decode_to_file
-from ..bundled import load_codec
-from ..corpus.shards import find_row
-
 
 def decode_row(folder: str, id: str, *, output: str, codec: str = "bundled", device: str = "cpu") -> None:
     """Turn one row of a token data set into a wav file.
@@ -17,6 +13,10 @@ def decode_row(folder: str, id: str, *, output: str, codec: str = "bundled", dev
         codec: Folder of the codec that made the tokens, its name on the Hub, or bundled.
         device: Device of the codec, such as cpu or cuda.
     """
+    from ..audio.recordings import decode_to_file
+    from ..bundled import load_codec
+    from ..corpus.shards import find_row
+
     model = load_codec(codec, device)
     try:
         tokens = find_row(folder, id, model.fingerprint())

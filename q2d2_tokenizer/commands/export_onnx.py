@@ -2,11 +2,6 @@
 
 from pathlib import Path
 
-import torch
-
-from ..bundled import load_codec
-from ..export_onnx import export
-
 
 def export_onnx(*, output: Path, codec: str = "bundled") -> None:
     """Export a codec to ONNX: encoder.onnx (audio -> tokens) and decoder.onnx (tokens -> audio), one file each.
@@ -22,6 +17,10 @@ def export_onnx(*, output: Path, codec: str = "bundled") -> None:
         codec: Folder of a codec, its name on the Hub, or bundled.
     """
     import onnxscript  # noqa: F401  (torch exports with it; here, what is missing is named before any work)
+    import torch
+
+    from ..bundled import load_codec
+    from ..export_onnx import export
 
     export(load_codec(codec, dtype=torch.float32), output)
     for path in sorted(output.glob("*.onnx")):

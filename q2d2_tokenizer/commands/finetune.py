@@ -2,13 +2,7 @@
 
 from pathlib import Path
 
-from ..audio.files import write_json
-from ..bundled import codec_source
-from ..evaluation.comparison import compare, measure, table
-from ..evaluation.metrics import METRICS
-from ..evaluation.provenance import describe_run, require_commit
-from ..training.codec import CodecTrainer, TrainConfig
-from ..training.data import AudioCache
+from ..training.settings import TrainConfig
 from .train import examine
 
 SCORES = ["pesq_wb", "stoi", "log_mel", "distillmos", "speaker"]
@@ -36,6 +30,14 @@ def finetune(*, config: TrainConfig, check: bool = False, elsewhere: list[str] |
         raise ValueError(
             f"fine-tuning begins with weights: --codec must be 'bundled' or a folder, got {config.codec!r}"
         )
+    from ..audio.files import write_json
+    from ..bundled import codec_source
+    from ..evaluation.comparison import compare, measure, table
+    from ..evaluation.metrics import METRICS
+    from ..evaluation.provenance import describe_run, require_commit
+    from ..training.codec import CodecTrainer
+    from ..training.data import AudioCache
+
     require_commit(config.output)
     if check:
         return examine(config)

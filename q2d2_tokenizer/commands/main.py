@@ -3,12 +3,18 @@
 Exit code: 0 if all went well, 1 if single files failed (the rest is done), 2 if nothing could be started.
 """
 
+import os
+import re
 import sys
+import warnings
 from argparse import ArgumentError
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import requires, version
 from pathlib import Path
+from typing import Any
+
+_TRACEBACK = "Q2D2_TRACEBACK"  # name of the environment variable that shows where an error is from
 
 
 @dataclass(frozen=True)
@@ -78,34 +84,53 @@ def _help() -> str:
 
 
 def _run(name: str, command: Command, argv: list[str]) -> int:
-    """Import the module of a command, parse its options and call it."""
-    from huggingface_hub.errors import StrictDataclassError
-    from transformers.utils import logging
-
+    """Parse the options of a command and call it; whatever goes wrong is said in one line."""
     from .options import parse
 
-    logging.disable_progress_bar()
+    warnings.formatwarning = _warning_line
     try:
         function = getattr(import_module(f".{command.module}", __package__), command.module)
         settings = Path(__file__).parents[1] / "configs" / command.settings if command.settings else None
         return function(**parse(f"q2d2 {name}", function, argv, settings)) or 0
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing in ("", "q2d2_tokenizer", "lm"):
-            raise
-        extra = "ray" if missing == "ray" else command.extra
-        return _refuse(f"{name} needs {missing}, which is not installed: pip install 'q2d2-tokenizer[{extra}]'")
     except ArgumentError as error:
         return _refuse(f"{name}: {error}; see q2d2 {name} --help")
-    except OSError as error:
-        return _refuse(": ".join(str(part) for part in (error.strerror or error, error.filename) if part))
-    except (ValueError, ImportError, StrictDataclassError) as error:
-        return _refuse(str(error))
+    except KeyboardInterrupt:
+        return _refuse(f"{name} was interrupted", 130)
+    except Exception as error:
+        if os.environ.get(_TRACEBACK):
+            raise
+        return _refuse(_explain(name, command, error))
 
 
-def _refuse(problem: str) -> int:
+def _explain(name: str, command: Command, error: Exception) -> str:
+    """What went wrong, in a line."""
+    if isinstance(error, ModuleNotFoundError) and (extras := _extras(error.name or "", command.extra)):
+        missing = (error.name or "").partition(".")[0]
+        return f"{name} needs {missing}, which is not installed: pip install 'q2d2-tokenizer[{','.join(extras)}]'"
+    if isinstance(error, OSError):
+        return ": ".join(str(part) for part in (error.strerror or error, error.filename) if part)
+    if isinstance(error, (ValueError, ImportError, RuntimeError)) and str(error):
+        return str(error)
+    return f"{name} failed, {type(error).__name__}: {error}; {_TRACEBACK}=1 in the environment shows where"
+
+
+def _extras(module: str, preferred: str) -> list[str]:
+    """Extras of the package to install for a module: that of the command, and one that has the module."""
+    found = []
+    for requirement in requires("q2d2-tokenizer") or []:
+        match = re.match(r"([\w.-]+).*extra == ['\"](\w+)['\"]", requirement)
+        if match and match[1].replace("-", "_").lower() == module.partition(".")[0].lower():
+            found.append(match[2])
+    return [] if not found else [preferred] if preferred in found else sorted({preferred, found[0]} - {""})
+
+
+def _warning_line(message: Warning | str, *_: Any, **__: Any) -> str:
+    return f"warning: {' '.join(str(message).split())}\n"
+
+
+def _refuse(problem: str, code: int = 2) -> int:
     print("q2d2:", " ".join(problem.split()), file=sys.stderr)
-    return 2
+    return code
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from ..evaluation.tokens import read_counts, write_results
-
 
 def plot_tokens(folder: Path, *, output: Path, codec_fingerprint: str | None = None) -> None:
     """Draw how the tokens of a data set are used: histogram of every group, tokens per second, entropies.
@@ -18,4 +16,6 @@ def plot_tokens(folder: Path, *, output: Path, codec_fingerprint: str | None = N
         output: Folder for the results.
         codec_fingerprint: Refuse tokens of another codec than this.
     """
+    from ..evaluation.tokens import read_counts, write_results
+
     print(write_results(output, read_counts(folder, codec_fingerprint)))

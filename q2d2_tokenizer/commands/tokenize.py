@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from ..corpus.options import CorpusOptions
 from ..corpus.processes import tokenize_corpus
-from ..corpus.tokenize import CorpusOptions
 
 
 def tokenize(

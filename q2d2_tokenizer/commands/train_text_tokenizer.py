@@ -2,12 +2,6 @@
 
 from pathlib import Path
 
-import pyarrow.parquet
-
-from lm import text
-from lm.data import expand_shards
-from lm.pronunciations import Pronunciations
-
 
 def train_text_tokenizer(*, data: list[str], output: Path, size: int = 512, pronunciations: Path | None = None) -> None:
     """Train the text tokenizer of a language model on the column `text` of Parquet files.
@@ -23,6 +17,12 @@ def train_text_tokenizer(*, data: list[str], output: Path, size: int = 512, pron
         size: Largest number of pieces.
         pronunciations: Dictionary of words to read as phones, in the format of the CMU Pronouncing Dictionary.
     """
+    import pyarrow.parquet
+
+    from lm import text
+    from lm.data import expand_shards
+    from lm.pronunciations import Pronunciations
+
     texts: list[str] = []
     for path in expand_shards(data):
         texts += pyarrow.parquet.read_table(path, columns=["text"])["text"].to_pylist()
