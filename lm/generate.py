@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import GenerationConfig
 from transformers.cache_utils import Cache
 from transformers.generation import (
     LogitsProcessor,
@@ -22,6 +23,7 @@ from transformers.generation import (
 )
 
 from .cache import CACHE_ARGUMENT, make_cache
+from .generation_config import fields_of
 from .layout import AUDIO, BOS, EOS, PAD, Layout
 from .model import LanguageModel
 from .pairs import PairLlamaForCausalLM
@@ -29,6 +31,16 @@ from .pairs import PairLlamaForCausalLM
 ENDED, MAX_LENGTH, LOOPED = "ended", "max_length", "looped"
 _NONE = np.empty(0, np.int64)
 _CANDIDATE_SEEDS = 1_000_003  # from the seed of one candidate to the next
+# Names of a generation config of transformers, and those of the settings.
+_NAMES = {
+    "do_sample": "do_sample",
+    "temperature": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "guidance_scale": "guidance_scale",
+    "min_new_tokens": "min_codes",
+    "max_new_tokens": "max_codes",
+}
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,22 @@ class GenerationSettings:
                 "lengths must keep to 1 <= min_codes <= max_codes, repetition_window >= 1 and loop_codes >= 0, got "
                 f"{self.min_codes}, {self.max_codes}, {self.repetition_window} and {self.loop_codes}"
             )
+
+    @classmethod
+    def from_generation_config(cls, config: GenerationConfig, **others: Any) -> "GenerationSettings":
+        """Settings of a generation config of transformers.
+
+        Args:
+            config: With any of do_sample, temperature, top_k, top_p, guidance_scale, min_new_tokens, max_new_tokens.
+            **others: Settings that such a config does not have.
+
+        Raises:
+            ValueError: If it asks for anything else, or a value is out of range.
+        """
+        values = {_NAMES[name]: value for name, value in fields_of(config, _NAMES).items()}
+        if not values.pop("do_sample", True):
+            values["temperature"] = 0.0
+        return cls(**values, **others)
 
 
 @dataclass(frozen=True)
