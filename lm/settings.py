@@ -1,8 +1,23 @@
 """Settings of language models; loads nothing heavy, because the help of commands is made of it."""
 
 from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 from q2d2_tokenizer.training.settings import LoopConfig
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig
+
+# Names of a generation config of transformers, and those of the settings.
+_NAMES = {
+    "do_sample": "do_sample",
+    "temperature": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "guidance_scale": "guidance_scale",
+    "min_new_tokens": "min_codes",
+    "max_new_tokens": "max_codes",
+}
 
 
 @dataclass
@@ -125,6 +140,24 @@ class GenerationSettings:
                 "lengths must keep to 1 <= min_codes <= max_codes, repetition_window >= 1 and loop_codes >= 0, got "
                 f"{self.min_codes}, {self.max_codes}, {self.repetition_window} and {self.loop_codes}"
             )
+
+    @classmethod
+    def from_generation_config(cls, config: "GenerationConfig", **others: Any) -> "GenerationSettings":
+        """Settings of a generation config of transformers.
+
+        Args:
+            config: With any of do_sample, temperature, top_k, top_p, guidance_scale, min_new_tokens, max_new_tokens.
+            **others: Settings that such a config does not have.
+
+        Raises:
+            ValueError: If it asks for anything else, or a value is out of range.
+        """
+        from .generation_config import fields_of
+
+        values = {_NAMES[name]: value for name, value in fields_of(config, _NAMES).items()}
+        if not values.pop("do_sample", True):
+            values["temperature"] = 0.0
+        return cls(**values, **others)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from transformers import PreTrainedConfig
 
 from .lattices import group_sizes_in_points
 
+FOLDER_LOADER = "from_package"  # module of the bundled folder that finds the code in the package
+
 
 @strict
 class Q2D2Config(PreTrainedConfig):
@@ -52,6 +54,7 @@ class Q2D2Config(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any):
         self.encoder_kwargs = self.encoder_kwargs or {}
         self.decoder_kwargs = self.decoder_kwargs or {}
+        drop_folder_loader(kwargs)
         super().__post_init__(**kwargs)
         known = set(type(self).__dataclass_fields__) | _KEYS_OF_TRANSFORMERS
         unknown = sorted(key for key in kwargs if key not in known and not key.startswith("_"))
@@ -104,6 +107,12 @@ class Q2D2Config(PreTrainedConfig):
         """What tokens depend on: all settings but those of the decoder and the size of blocks."""
         others = {"model_type", "decoder", "decoder_kwargs", "block_frames"}
         return {name: getattr(self, name) for name in _own_fields() - others}
+
+
+def drop_folder_loader(kwargs: dict[str, Any]) -> None:
+    """Remove the `auto_map` of the bundled folder: what is saved elsewhere would name a file that is not there."""
+    if FOLDER_LOADER in str(kwargs.get("auto_map")):
+        del kwargs["auto_map"]
 
 
 def _own_fields() -> set[str]:

@@ -9,7 +9,10 @@ from torch import Tensor
 from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.utils import PaddingStrategy, TensorType
 
+from .configuration_q2d2 import drop_folder_loader
+
 logger = logging.getLogger(__name__)
+_Audio = np.ndarray | Tensor | Sequence
 _INTEGER_SCALE = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
 
 
@@ -34,6 +37,7 @@ class Q2D2FeatureExtractor(SequenceFeatureExtractor):
     processor_class: str
 
     def __init__(self, feature_size: int = 1, sampling_rate: int = 24000, padding_value: float = 0.0, **kwargs: Any):
+        drop_folder_loader(kwargs)
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
         if feature_size != 1:
             raise ValueError(f"feature_size must be 1, since the codec is mono, got {feature_size}")
@@ -42,12 +46,13 @@ class Q2D2FeatureExtractor(SequenceFeatureExtractor):
 
     def __call__(
         self,
-        audio: np.ndarray | Tensor | Sequence,
+        audio: _Audio | None = None,
         padding: bool | str | PaddingStrategy = True,
         max_length: int | None = None,
         truncation: bool = False,
         return_tensors: str | TensorType | None = None,
         sampling_rate: int | None = None,
+        raw_audio: _Audio | None = None,
     ) -> BatchFeature:
         """Batch of one recording or of a list of recordings.
 
@@ -59,13 +64,14 @@ class Q2D2FeatureExtractor(SequenceFeatureExtractor):
             truncation: Cut what is longer than `max_length`.
             return_tensors: `"pt"` or `"np"`; numpy arrays if left out, or a list of them without padding.
             sampling_rate: Rate of `audio`, in Hz; checked.
+            raw_audio: Another name of `audio`, which EnCodec and DAC use.
 
         Returns:
             `input_values` (B, 1, N) float32 and `padding_mask` (B, N) int32, 1 for samples and 0 for padding.
 
         Raises:
-            ValueError: On another sampling rate, more than one channel, no samples, samples that are not finite or of
-                another type, or lengths that do not fit `max_length`.
+            ValueError: Without audio or with both names of it, on another sampling rate, more than one channel, no
+                samples, samples that are not finite or of another type, or lengths that do not fit `max_length`.
         """
         self._check_sampling_rate(sampling_rate)
         if max_length is not None and max_length < 1:
@@ -73,7 +79,7 @@ class Q2D2FeatureExtractor(SequenceFeatureExtractor):
         strategy = _padding_strategy(padding)
         if max_length is None and (truncation or strategy == PaddingStrategy.MAX_LENGTH):
             raise ValueError("truncation=True and padding='max_length' need max_length, got None; pass it, in samples")
-        rows = [row[: max_length if truncation else None] for row in _recordings(audio)]
+        rows = [row[: max_length if truncation else None] for row in _recordings(_either(audio, raw_audio))]
         masks = [np.ones(len(row), np.int32) for row in rows]
         longest = max(len(row) for row in rows)
         if strategy == PaddingStrategy.DO_NOT_PAD:
@@ -114,7 +120,17 @@ def to_float32(samples: np.ndarray) -> np.ndarray:
         return samples.astype(np.float32)
 
 
-def _recordings(audio: np.ndarray | Tensor | Sequence) -> list[np.ndarray]:
+def _either(audio: _Audio | None, raw_audio: _Audio | None) -> _Audio:
+    """The one that was passed."""
+    if audio is not None and raw_audio is not None:
+        raise ValueError("audio and raw_audio are two names of one argument; pass one of them, got both")
+    given = raw_audio if audio is None else audio
+    if given is None:
+        raise ValueError("audio is missing; pass a recording or a list of them")
+    return given
+
+
+def _recordings(audio: _Audio) -> list[np.ndarray]:
     """Checked samples (N,) float32 of one recording or of each of a list."""
     is_batch = isinstance(audio, (list, tuple)) and len(audio) > 0 and not _is_number(audio[0])
     if not is_batch:
@@ -126,7 +142,7 @@ def _is_number(value: Any) -> bool:
     return not isinstance(value, (list, tuple, str, bytes, dict)) and getattr(value, "ndim", 0) == 0
 
 
-def _mono(recording: np.ndarray | Tensor | Sequence, name: str) -> np.ndarray:
+def _mono(recording: _Audio, name: str) -> np.ndarray:
     if isinstance(recording, Tensor):
         recording = recording.detach().cpu()
         recording = (recording.float() if recording.is_floating_point() else recording).numpy()
