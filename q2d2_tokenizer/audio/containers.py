@@ -269,15 +269,14 @@ def _flac_total(data: Content, first: int, end: int) -> tuple[int, int]:
 
 
 def _ends_before_tags(data: Content, first: int, end: int) -> Iterator[int]:
-    """Where the frames may end: at the end, or before what other programs put there."""
-    yield end
-    for mark in (b"ID3", b"APETAGEX", b"TAG"):
-        if (place := data.rfind(mark, first, end)) >= 0:
-            yield place
+    """Where the frames may end: before zeros, the first of which may be theirs, or what other programs put there."""
     stop = end
     while stop > first and not data[stop - 1]:
         stop -= 1
-    yield from (stop, stop + 1, stop + 2) if stop < end else ()
+    yield from range(stop, min(stop + 3, end + 1))
+    for mark in (b"ID3", b"APETAGEX", b"TAG"):
+        if (place := data.rfind(mark, first, end)) >= 0:
+            yield place
 
 
 def _flac_frame(data: Content, position: int) -> tuple[int, int] | None:
@@ -454,7 +453,7 @@ def _opus_pages(data: Content, pages: list[_Page]) -> Iterator[bytes | bytearray
         if not number:
             struct.pack_into("<I", changed, 27 + len(page.table) + 12, _OPUS_RATE)
         changed[22:26] = bytes(4)
-        struct.pack_into("<I", changed, 22, _ogg_crc(changed))
+        struct.pack_into("<I", changed, 22, _ogg_crc(bytes(changed)))
         yield changed
 
 
@@ -493,7 +492,6 @@ class _Run(NamedTuple):
 
 def _mp3_parts(data: Content, start: int) -> Iterator[Pieces]:
     for run in _mp3_runs(data, start):
-        size = _mp3_frame_length(data, run.start)
         kind, place = _mp3_tag(data, run.start)
         promised, num_frames = 0, run.num_frames - bool(kind)
         if kind == b"VBRI":
@@ -502,11 +500,28 @@ def _mp3_parts(data: Content, start: int) -> Iterator[Pieces]:
             promised = struct.unpack_from(">I", data, place + 8)[0]
         if promised > num_frames:
             raise _damaged(f"its header promises {promised} frames, it holds {num_frames}")
-        if promised == num_frames and kind in (b"Xing", b"Info"):
-            yield Pieces(memoryview(data)[run.start : run.end])
-        elif num_frames:
+        first = run.start + (_mp3_frame_length(data, run.start) if kind else 0)
+        head = bytes(data[run.start : first])
+        if promised != num_frames or kind not in (b"Xing", b"Info"):
             head = _mp3_length_frame(bytes(data[run.start : run.start + 4]), num_frames)
-            yield Pieces(head, memoryview(data)[run.start + (size if kind else 0) : run.end])
+        silent = _silent_mp3_frames(data, first, run.end)
+        yield Pieces(head, silent, memoryview(data)[first + len(silent) : run.end])
+
+
+def _silent_mp3_frames(data: Content, position: int, end: int) -> bytearray:
+    """The first frames of a stream that was cut, which need bytes of frames before them, as silence."""
+    frames, reserve = bytearray(), 0
+    while position < end:
+        size, begin = _mp3_frame_length(data, position), position + 4 + (0 if data[position + 1] & 1 else 2)
+        spare = 7 if data[position + 1] & 0x08 else 8  # bits behind the number of bytes needed
+        if int.from_bytes(data[begin : begin + 2], "big") >> spare <= reserve:
+            break
+        side = _mp3_side_length(data, position)
+        silent = (reserve << spare).to_bytes(2, "big") + bytes(side - 2)
+        frames += data[position:begin] + silent + data[begin + side : position + size]
+        reserve += position + size - begin - side
+        position += size
+    return frames
 
 
 def _mp3_runs(data: Content, start: int) -> Iterator[_Run]:
@@ -552,8 +567,7 @@ def _mp3_kind(data: Content, position: int) -> tuple[int, int, bool]:
 
 def _mp3_tag(data: Content, position: int) -> tuple[bytes, int]:
     """Name and place of the tag in a frame that tells the length; an empty name if there is none."""
-    is_mpeg1, is_mono = data[position + 1] & 0x08, data[position + 3] >> 6 == 3
-    side = (17 if is_mono else 32) if is_mpeg1 else (9 if is_mono else 17)
+    side = _mp3_side_length(data, position)
     for place in (position + 4 + side, position + 6 + side, position + 36):  # without and with checksum; VBRI
         name = bytes(data[place : place + 4])
         if name in (b"Xing", b"Info") or (name == b"VBRI" and place == position + 36):
@@ -561,12 +575,17 @@ def _mp3_tag(data: Content, position: int) -> tuple[bytes, int]:
     return b"", 0
 
 
+def _mp3_side_length(data: Content, position: int) -> int:
+    """Bytes of side information of a frame."""
+    is_mono = data[position + 3] >> 6 == 3
+    return (17 if is_mono else 32) if data[position + 1] & 0x08 else (9 if is_mono else 17)
+
+
 def _mp3_length_frame(header: bytes, num_frames: int) -> bytes:
     """A frame that tells the number of those that follow, with the kind of the header of one."""
-    is_mpeg1, is_mono = header[1] & 0x08, header[3] >> 6 == 3
-    head = bytes([0xFF, header[1] | 1, (5 if is_mpeg1 else 8) << 4 | header[2] & 0x0C, header[3]])  # 64 kbit/s
-    side = (17 if is_mono else 32) if is_mpeg1 else (9 if is_mono else 17)
-    content = head + bytes(side) + b"Xing" + struct.pack(">II", 1, num_frames)
+    kbps = 5 if header[1] & 0x08 else 8  # 64 of them
+    head = bytes([0xFF, header[1] | 1, kbps << 4 | header[2] & 0x0C, header[3]])
+    content = head + bytes(_mp3_side_length(head, 0)) + b"Xing" + struct.pack(">II", 1, num_frames)
     return content + bytes(_mp3_frame_length(content, 0) - len(content))
 
 
