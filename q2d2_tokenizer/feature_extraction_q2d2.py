@@ -1,6 +1,7 @@
 """Feature extractor of the codec: recordings of any length -> one padded batch."""
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from .configuration_q2d2 import drop_folder_loader
 
 logger = logging.getLogger(__name__)
 _Audio = np.ndarray | Tensor | Sequence
+MAX_PEAK = 8.0  # of full scale; above it, samples are of another scale
+_LOUD_PEAK = 2.0
 _INTEGER_SCALE = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
 
 
@@ -58,7 +61,8 @@ class Q2D2FeatureExtractor(SequenceFeatureExtractor):
 
         Args:
             audio: A recording, or a list of them: array, tensor or list of samples of shape (N,) or (1, N). Floats lie
-                within plus or minus 1; int16 and int32 are scaled to that range.
+                within plus or minus 1; int16 and int32 are scaled to that range. A peak above 2 is warned of, above 8
+                it is refused.
             padding: `True` or `"longest"` to the longest recording, `"max_length"`, or `False` to keep every length.
             max_length: Length in samples for `padding="max_length"` and for `truncation`.
             truncation: Cut what is longer than `max_length`.
@@ -71,7 +75,8 @@ class Q2D2FeatureExtractor(SequenceFeatureExtractor):
 
         Raises:
             ValueError: Without audio or with both names of it, on another sampling rate, more than one channel, no
-                samples, samples that are not finite or of another type, or lengths that do not fit `max_length`.
+                samples, samples that are not finite, of another scale or another type, or lengths that do not fit
+                `max_length`.
         """
         self._check_sampling_rate(sampling_rate)
         if max_length is not None and max_length < 1:
@@ -113,6 +118,8 @@ def to_float32(samples: np.ndarray) -> np.ndarray:
         ValueError: On any other integer type, and on what is not a number.
     """
     if samples.dtype in _INTEGER_SCALE:
+        if samples.dtype == np.int32 and 0 < samples.max(initial=0) < 2**23:
+            logger.warning("int32 samples peak 48 dB below full scale; if they hold 24 bits, multiply them by 256")
         return samples.astype(np.float32) / _INTEGER_SCALE[samples.dtype]
     if not np.issubdtype(samples.dtype, np.floating):
         raise ValueError(f"samples must be floats, int16 or int32, got {samples.dtype}; read files with soundfile")
@@ -128,6 +135,32 @@ def _either(audio: _Audio | None, raw_audio: _Audio | None) -> _Audio:
     if given is None:
         raise ValueError("audio is missing; pass a recording or a list of them")
     return given
+
+
+def check_peak(peak: float, name: str) -> None:
+    """Refuse samples by their peak if they are not finite or of another scale.
+
+    Args:
+        peak: Of the samples as floats; 1 is full scale.
+        name: What errors call the samples.
+
+    Raises:
+        ValueError: If they cannot be used.
+    """
+    if not math.isfinite(peak):
+        raise ValueError(f"{name} has NaN or infinite samples; repair or drop it")
+    if peak > MAX_PEAK:
+        raise ValueError(f"{name} {_scale(peak)}, at most {MAX_PEAK:.0f} is taken")
+
+
+def warn_if_loud(peak: float, name: str) -> None:
+    """Warn if the samples may be of another scale, given their peak."""
+    if peak > _LOUD_PEAK:
+        logger.warning("%s %s", name, _scale(peak))
+
+
+def _scale(peak: float) -> str:
+    return f"has a peak of {peak:.3g}; floats lie within plus or minus 1: divide samples of 16 bits by 32768"
 
 
 def _recordings(audio: _Audio) -> list[np.ndarray]:
@@ -159,8 +192,9 @@ def _mono(recording: _Audio, name: str) -> np.ndarray:
     if samples.size == 0:
         raise ValueError(f"{name} is empty; it needs at least one sample")
     samples = to_float32(samples)
-    if not np.isfinite(samples).all():
-        raise ValueError(f"{name} has NaN or infinite samples; repair or drop it")
+    peak = float(np.abs(samples).max())
+    check_peak(peak, name)
+    warn_if_loud(peak, name)
     return samples
 
 

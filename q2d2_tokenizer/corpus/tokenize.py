@@ -8,7 +8,6 @@ computes every recording by itself, so there is no padding to save; what follows
 
 import errno
 import json
-import math
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -281,7 +280,7 @@ def read_recording(cell: Any, target_rate: int, options: CorpusOptions) -> Itera
         OSError: If a file cannot be read for a reason that is not the file.
     """
     seconds = announced_seconds(cell)
-    if seconds is not None and math.isfinite(seconds):  # else reading it will tell
+    if seconds is not None:  # else reading it will tell
         _check_hours(seconds / 3600, options)
     num_samples, peak = 0, 0.0
     for chunk in read_cell(cell, target_rate):
