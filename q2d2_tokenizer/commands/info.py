@@ -59,6 +59,7 @@ def describe(model: Q2D2Model, fingerprint: str) -> dict[str, str]:
         "sampling rate": f"{config.sampling_rate:,} Hz",
         "hop length": f"{config.hop_length} samples",
         "tokens": f"{config.frame_rate:.2f} /s",
+        "quantizer": ", ".join([config.quantizer, *(f"{k} {v}" for k, v in config.quantizer_kwargs.items())]),
         "lattice": f"{config.lattice}, channels in groups of {config.group_size}",
         "levels": ", ".join(map(str, config.levels)),
         "points per group": " * ".join(map(str, config.points_per_group)),

@@ -81,6 +81,8 @@ class TrainConfig(LoopConfig):
     """Weight of the envelope loss, after STOI."""
     level_weight: float = 0.0
     """Weight of the level loss, which is in dB."""
+    quantizer_weight: float = 1.0
+    """Weight of the quantizer's own loss; lattices have none."""
     adversarial_weight: float = 1.0
     """Weight of the adversarial loss."""
     feature_weight: float = 2.0
@@ -244,8 +246,10 @@ class CodecTrainer(ResumableTrainer):
         seen, codes = [], []
         for audio in self.accumulate(self.model, parts):
             with self.accelerator.autocast():
-                reconstruction, part_codes = self.model(audio)
+                reconstruction, part_codes, quantizer_loss = self.model(audio)
                 losses = spectral_step(audio, reconstruction, self.spectral_losses)
+                if quantizer_loss is not None:
+                    losses["quantizer"] = quantizer_loss
                 if frozen is not None:
                     with torch.no_grad():
                         real = frozen.prepare(audio)
