@@ -13,7 +13,16 @@ from q2d2_tokenizer.commands.main import COMMANDS
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "q2d2_tokenizer"
 LIBRARY = sorted(path for path in PACKAGE.rglob("*.py") if path.parent.name != "checkpoint")  # its loader is no module
-MODEL_FILES = {"lattices", "registry", "layers", "quantizers", "encoders", "decoders", "configuration_q2d2"}
+MODEL_FILES = {
+    "lattices",
+    "registry",
+    "layers",
+    "quantizers",
+    "quantizers_baselines",
+    "encoders",
+    "decoders",
+    "configuration_q2d2",
+}
 MODEL_FILES |= {"modeling_q2d2", "streaming", "validation_q2d2", "feature_extraction_q2d2", "processing_q2d2"}
 
 # Each room and those it may import besides itself. The model files are one room, so is every folder, every other file.

@@ -64,8 +64,7 @@ def describe(model: "Q2D2Model", fingerprint: str) -> dict[str, str]:
         "sampling rate": f"{config.sampling_rate:,} Hz",
         "hop length": f"{config.hop_length} samples",
         "tokens": f"{config.frame_rate:.2f} /s",
-        "lattice": f"{config.lattice}, channels in groups of {config.group_size}",
-        "levels": ", ".join(map(str, config.levels)),
+        **_describe_quantizer(model),
         "points per group": " * ".join(map(str, config.points_per_group)),
         "codebook size": f"{config.codebook_size:,}",
         "information": f"{config.bits_per_code:.3f} bits/token",
@@ -73,6 +72,18 @@ def describe(model: "Q2D2Model", fingerprint: str) -> dict[str, str]:
         **_describe_context(model),
         "fingerprint": fingerprint,
     }
+
+
+def _describe_quantizer(model: "Q2D2Model") -> dict[str, str]:
+    from ..quantizers import LatticeQuantizer
+
+    config, lines = model.config, {}
+    if isinstance(model.quantizer, LatticeQuantizer):
+        lines["lattice"] = f"{config.lattice}, channels in groups of {config.group_size}"
+    lines["levels"] = ", ".join(map(str, config.levels))
+    if config.quantizer_kwargs:
+        lines["options"] = ", ".join(f"{name}: {value}" for name, value in config.quantizer_kwargs.items())
+    return lines
 
 
 def _describe_context(model: "Q2D2Model") -> dict[str, str]:

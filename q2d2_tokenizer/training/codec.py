@@ -163,8 +163,10 @@ class CodecTrainer(ResumableTrainer):
         seen, codes = [], []
         for audio in self.accumulate(self.model, parts):
             with self.accelerator.autocast():
-                reconstruction, part_codes = self.model(audio)
+                reconstruction, part_codes, quantizer_loss = self.model(audio)
                 losses = spectral_step(audio, reconstruction, self.spectral_losses)
+                if quantizer_loss is not None:
+                    losses["quantizer"] = quantizer_loss
                 if frozen is not None:
                     with torch.no_grad():
                         real = frozen.prepare(audio)

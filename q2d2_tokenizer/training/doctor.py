@@ -288,15 +288,11 @@ def _check_encoder(report: Report, trainer: CodecTrainer, audio: Tensor) -> None
 def _check_codes(report: Report, trainer: CodecTrainer, audio: Tensor) -> None:
     with torch.no_grad():
         codes = trainer.model(audio)[1].flatten()
-    lattices = getattr(trainer.codec.quantizer, "lattices", None)
-    if lattices is None:
-        groups, sizes = [codes.cpu().numpy()], [trainer.codec.config.codebook_size]
-    else:
-        groups, sizes = lattices.codes_to_indices(codes).T.cpu().numpy(), lattices.points_per_group
+    groups = trainer.codec.quantizer.codes_to_indices(codes).T.cpu().numpy()
+    sizes = trainer.codec.config.points_per_group
     for number, (indices, size) in enumerate(zip(groups, sizes, strict=True), 1):
         report.usage.append(usage(indices, size))
-        if lattices is not None:
-            report.histograms.append(np.bincount(indices, minlength=size).tolist())
+        report.histograms.append(np.bincount(indices, minlength=size).tolist())
         if report.usage[-1]["entropy_bits"] < _LEAST_ENTROPY * math.log2(size):
             report.add(
                 f"group {number} of the quantizer",

@@ -108,6 +108,8 @@ class TrainConfig(LoopConfig):
     """Weight of the envelope loss, after STOI."""
     level_weight: float = 0.0
     """Weight of the level loss, which is in dB."""
+    quantizer_weight: float = 1.0
+    """Weight of the quantizer's own loss; lattices have none."""
     adversarial_weight: float = 1.0
     """Weight of the adversarial loss."""
     feature_weight: float = 2.0
