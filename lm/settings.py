@@ -31,7 +31,7 @@ class ModelSettings:
     num_heads: int = 6
     """Attention heads per block."""
     intermediate_size: int = 1024
-    """Width inside the MLPs."""
+    """Width inside the feed-forward layers."""
     context: int = 1536
     """Longest sequence, in tokens of text and audio."""
     attention_dropout: float = 0.0
@@ -41,7 +41,7 @@ class ModelSettings:
     text_positions: str = "order"
     """Positions of text: order, one after the other; or durations, where their sound is expected."""
     tie_embeddings: bool = True
-    """Whether input and output share one table."""
+    """Use one table of embeddings for input and output."""
 
     def __post_init__(self):
         if self.hidden_size % self.num_heads or (self.hidden_size // self.num_heads) % 2:
@@ -61,13 +61,13 @@ class TrainConfig(LoopConfig):
     data: list[str]
     """Token shards (Parquet), folders or globs; list a source twice to weight it double."""
     validation_data: list[str] = field(default_factory=list)
-    """Token shards to validate on, given like data; of other recordings."""
+    """Token shards to validate on, given like --data; of other recordings."""
     text_model: str = ""
-    """Text tokenizer, a file or a folder; a model of speech alone if empty."""
+    """Text tokenizer, a file or a folder; without one it is a model of speech alone."""
     weights: str = ""
-    """Folder of a language model to begin from, or 'bundled'; random weights if empty."""
+    """Folder of a language model to begin from, or bundled; random weights if left out."""
     speech_data: list[str] = field(default_factory=list)
-    """More token shards to train on, given like data; their texts are ignored."""
+    """More token shards to train on, given like --data; their texts are ignored."""
     spelled_share: float = 0.05
     """Fraction of the words with a known pronunciation that are given in letters."""
     reading_layers: list[int] = field(default_factory=list)
@@ -93,34 +93,36 @@ class TrainConfig(LoopConfig):
             raise ValueError("reading_layers would reset heads of the weights; leave one of the two out")
         if not 0 <= self.speech_only_share <= 1:
             raise ValueError(f"speech_only_share must be within 0 and 1, got {self.speech_only_share}")
+        self.require_positive("tokens_per_batch")
 
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """What is sampled and when it ends; lengths are in codes."""
+    """What is sampled and when it ends; lengths are in tokens."""
 
     temperature: float = 0.5
-    """Temperature of sampling; 0 takes the likeliest code."""
+    """Temperature of sampling: higher is more varied, 0 always takes the likeliest token."""
     top_k: int = 0
-    """Sample among that many likeliest codes; 0 for all."""
+    """Choose each token among this many, the likeliest; 0 for all."""
     top_p: float = 0.9
-    """Sample among the likeliest codes of that total probability."""
+    """Choose each token among the likeliest, as many as together have this probability; 1 for all."""
     guidance_scale: float = 1.0
-    """Move scores away from those without the text by this factor; 1 for not at all."""
+    """How strongly the text steers: 1 as it was learned, 2 twice as far away from speech without the text."""
     candidates: int = 1
-    """Speak each text so often and keep the run whose codes the text explains best."""
+    """Speak each text this many times, at once, and keep the attempt that fits the text best. Audio comes when all have
+    ended; with a guidance_scale of 1 there can be only one."""
     repetition_penalty: float = 0.0
-    """Subtract this from the logit of a code for each time it occurs in the window."""
+    """Make a token less likely by this much (in nats) for each time it occurs in the repetition window; 0 for not."""
     repetition_window: int = 40
-    """Count that many last codes for the penalty."""
+    """Number of last tokens that count for the repetition penalty."""
     min_codes: int = 1
-    """Allow the end only after that many codes."""
+    """Allow the end only after this many tokens."""
     max_codes: int = 1500
-    """Stop after that many codes; the context may hold fewer."""
+    """Stop after this many tokens; the context may hold fewer."""
     loop_codes: int = 150
-    """Stop when the last N codes hold at most N / 4 distinct ones; 0 for never."""
+    """Stop when this many last tokens hold at most a quarter as many different ones, a loop or silence; 0 for never."""
     seed: int = 0
-    """Seed of sampling; row i of a batch has the seed plus i."""
+    """Random seed of sampling; row i of a batch has the seed plus i."""
 
     def __post_init__(self):
         if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or self.repetition_penalty < 0:
@@ -165,13 +167,14 @@ class SpeechOptions(GenerationSettings):
     """How speech is sampled and how long it may be."""
 
     guidance_scale: float = 2.0  # was best for an earlier bundled model on held-out texts, see docs/LOG.md
-    """How far scores are moved away from those without the text; 1 for not at all."""
+    """How strongly the text steers: 1 as it was learned, 2 twice as far away from speech without the text. Other values
+    than 1 take up to twice the time."""
     min_codes: int = field(init=False, default=1)
     max_codes: int = field(init=False, default=1500)
     max_seconds: float = 20.0
     """Longest speech generated at a time, in seconds."""
     min_seconds: float = 0.0
-    """Speech before the model may end, in seconds."""
+    """Shortest speech, in seconds; before that the model may not end."""
 
     def __post_init__(self):
         super().__post_init__()

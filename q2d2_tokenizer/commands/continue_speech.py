@@ -22,7 +22,7 @@ def continue_speech(
 
     Args:
         recording: Audio or token file to continue.
-        prompt_seconds: Use its first seconds; all of it if left out.
+        prompt_seconds: Continue its first seconds, this many; all of it if left out.
         output: Audio file to write.
         codec: Folder of a codec, its name on the Hub, or bundled.
         language_model: Folder of a language model, or bundled.

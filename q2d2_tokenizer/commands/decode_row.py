@@ -1,5 +1,7 @@
 """The command `q2d2 decode-row`."""
 
+from pathlib import Path
+
 
 def decode_row(folder: str, id: str, *, output: str, codec: str = "bundled", device: str = "cpu") -> None:
     """Turn one row of a token data set into a wav file.
@@ -16,7 +18,9 @@ def decode_row(folder: str, id: str, *, output: str, codec: str = "bundled", dev
     from ..audio.recordings import decode_to_file
     from ..bundled import load_codec
     from ..corpus.shards import find_row
+    from .convert import make_writable
 
+    make_writable(Path(output).parent)
     model = load_codec(codec, device)
     try:
         tokens = find_row(folder, id, model.fingerprint())

@@ -36,14 +36,14 @@ def evaluate_lm(
 
     Args:
         tokens: Held-out token shards: files, folders or globs.
-        recordings: Held-out Parquet files, folders or globs.
-        clips: Largest number of recordings, evenly spread.
-        sentences: Text file to be read, a sentence per line.
-        asr: Folder of a model (see evaluation/asr.py); adds word and letter error rates.
-        metrics: Names among signal, dnsmos, nisqa, distillmos and speaker.
+        recordings: Held-out recordings: Parquet files, folders or globs.
+        clips: Largest number of clips, taken evenly from the recordings.
+        sentences: Text file to read aloud, a sentence a line.
+        asr: Folder of a speech recognizer (see evaluation/asr.py); adds word and letter error rates.
+        metrics: What to measure: signal, dnsmos, nisqa, distillmos and speaker.
         continuation_temperature: Temperature of sampling where there is no text.
         output: Folder for the results.
-        restart: Forget the rows of earlier runs.
+        restart: Measure all again, also what an earlier run has measured.
         codec: Folder of a codec, its name on the Hub, or bundled.
         language_model: Folder of a language model, or bundled.
     """

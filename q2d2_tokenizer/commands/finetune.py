@@ -17,12 +17,13 @@ def finetune(*, config: TrainConfig, check: bool = False, elsewhere: list[str] |
     Takes every setting of q2d2 train, with other defaults (configs/finetune.yaml of the package); an interrupted run
     goes on. Then the codec before and after codes the held-out recordings, and with --elsewhere also recordings of
     other data, to see what was lost there. Writes weights/ (a codec like any other), comparison.md and comparison.json
-    into the output folder. See docs/finetuning.md.
+    into the output folder. Discriminators are off by default; --adversarial_start 0 takes them from the first step on.
+    See docs/finetuning.md.
 
     Args:
         check: Examine data and settings instead, as q2d2 train --check does.
-        elsewhere: Other recordings to measure on, not trained on: files, folders or globs.
-        clips: Largest number of recordings measured of --elsewhere.
+        elsewhere: Other recordings to measure on, which are not trained on: files, folders or globs.
+        clips: Largest number of clips of --elsewhere to measure.
     """
     if config.validation_data or not config.hold_out:
         raise ValueError("recordings are held out of --data: give --hold_out, not --validation_data")

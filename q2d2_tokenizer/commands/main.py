@@ -14,6 +14,7 @@ from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
 
+_DISTRIBUTION = "q2d2-tokenizer"
 _TRACEBACK = "Q2D2_TRACEBACK"  # name of the environment variable that shows where an error is from
 
 
@@ -50,7 +51,7 @@ COMMANDS = {
     "train-text-tokenizer": Command("train_text_tokenizer", "Train the text tokenizer of a language model", "train"),
     "train-lm": Command("train_lm", "Train a language model on tokens", "train"),
     "bundle-lm": Command("bundle_lm", "Put a trained language model into the package", "train"),
-    "speak": Command("speak", "Read a text aloud", "train"),
+    "speak": Command("read_aloud", "Read a text aloud", "train"),
     "continue": Command("continue_speech", "Go on speaking from a recording", "train"),
     "evaluate": Command("evaluate", "Measure a codec on recordings, next to others", "eval"),
     "evaluate-domains": Command("evaluate_domains", "Measure a codec on noise, music and other languages", "eval"),
@@ -67,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     if name in ("-h", "--help"):
         print(_help())
     elif name == "--version":
-        print(f"q2d2 {version('q2d2-tokenizer')}")
+        print(f"q2d2 {version(_DISTRIBUTION)}")
     elif name not in COMMANDS:
         problem = f"there is no command {name!r}" if name else "name a command"
         return _refuse(f"{problem}; it must be one of {', '.join(COMMANDS)}")
@@ -87,11 +88,15 @@ def _run(name: str, command: Command, argv: list[str]) -> int:
     """Parse the options of a command and call it; whatever goes wrong is said in one line."""
     from .options import parse
 
-    warnings.formatwarning = _warning_line
+    before, warnings.formatwarning = warnings.formatwarning, _warning_line
     try:
         function = getattr(import_module(f".{command.module}", __package__), command.module)
         settings = Path(__file__).parents[1] / "configs" / command.settings if command.settings else None
-        return function(**parse(f"q2d2 {name}", function, argv, settings)) or 0
+        arguments = parse(f"q2d2 {name}", function, argv, settings)
+        from transformers.utils import logging  # takes time, which help and wrong options shall not
+
+        logging.disable_progress_bar()
+        return function(**arguments) or 0
     except ArgumentError as error:
         return _refuse(f"{name}: {error}; see q2d2 {name} --help")
     except KeyboardInterrupt:
@@ -100,13 +105,15 @@ def _run(name: str, command: Command, argv: list[str]) -> int:
         if os.environ.get(_TRACEBACK):
             raise
         return _refuse(_explain(name, command, error))
+    finally:
+        warnings.formatwarning = before
 
 
 def _explain(name: str, command: Command, error: Exception) -> str:
     """What went wrong, in a line."""
     if isinstance(error, ModuleNotFoundError) and (extras := _extras(error.name or "", command.extra)):
         missing = (error.name or "").partition(".")[0]
-        return f"{name} needs {missing}, which is not installed: pip install 'q2d2-tokenizer[{','.join(extras)}]'"
+        return f"{name} needs {missing}, which is not installed: pip install '{_DISTRIBUTION}[{','.join(extras)}]'"
     if isinstance(error, OSError):
         return ": ".join(str(part) for part in (error.strerror or error, error.filename) if part)
     if isinstance(error, (ValueError, ImportError, RuntimeError)) and str(error):
@@ -116,11 +123,10 @@ def _explain(name: str, command: Command, error: Exception) -> str:
 
 def _extras(module: str, preferred: str) -> list[str]:
     """Extras of the package to install for a module: that of the command, and one that has the module."""
-    found = []
-    for requirement in requires("q2d2-tokenizer") or []:
-        match = re.match(r"([\w.-]+).*extra == ['\"](\w+)['\"]", requirement)
-        if match and match[1].replace("-", "_").lower() == module.partition(".")[0].lower():
-            found.append(match[2])
+    package = re.escape(module.partition(".")[0]).replace("_", "[-_]")
+    pattern = re.compile(rf"{package}\b(?!-).*extra == ['\"](\w+)['\"]", re.IGNORECASE)
+    others = [one for one in requires(_DISTRIBUTION) or [] if not one.startswith(_DISTRIBUTION)]
+    found = [match[1] for one in others if (match := pattern.match(one))]
     return [] if not found else [preferred] if preferred in found else sorted({preferred, found[0]} - {""})
 
 

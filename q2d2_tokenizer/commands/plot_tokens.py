@@ -14,7 +14,7 @@ def plot_tokens(folder: Path, *, output: Path, codec_fingerprint: str | None = N
     Args:
         folder: Folder of the data set, as q2d2 tokenize wrote it.
         output: Folder for the results.
-        codec_fingerprint: Refuse tokens of another codec than this.
+        codec_fingerprint: Fingerprint of a codec, as q2d2 info prints it; tokens of others are refused.
     """
     from ..evaluation.tokens import read_counts, write_results
 

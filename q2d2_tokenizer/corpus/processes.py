@@ -40,10 +40,10 @@ def tokenize_corpus(
         licence: Licence of the recordings, for the data card: an identifier of the Hub.
         source: Name of the corpus, for the data card; the inputs if left out.
         codec: Folder of a codec, its name on the Hub, or `bundled`.
-        device: `cpu`, `cuda` (processes go round the GPUs), `cuda:0` and so on.
+        device: Device of the codec: `cpu`, `cuda` (processes go round the GPUs), `cuda:0` and so on.
         audio_column: Column of Parquet files that holds the audio.
-        id_column: Column of Parquet files that holds the ids; `id`, or else file and row number, if left out.
-        drop_columns: Columns to leave out.
+        id_column: Column of Parquet files that holds the ids of recordings; `id`, or else file and row, if left out.
+        drop_columns: Columns of the inputs to leave out of the shards.
         options: What the result depends on besides.
         ray_workers: Processes of a Ray cluster, each with one CPU, that do the work instead of this one.
 

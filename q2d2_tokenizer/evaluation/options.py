@@ -13,21 +13,22 @@ class EvaluationOptions:
     Args:
         codec: Folder of a codec, its name on the Hub, or bundled.
         output: Folder for the results.
-        cache: Folder for decoded audio.
-        clips: Largest number of recordings, evenly spread; all if left out.
-        title: What the data is, for the page of results.
-        audio_column: Column of the audio in Parquet files.
-        id_column: Column of the names of the clips in Parquet files; id, else file and row, if left out.
-        text_column: Column of the text in Parquet files and metadata.
-        metrics: Names among pesq_wb, pesq_nb, stoi, log_mel, si_sdr, f0, level_db, voice, signal, dnsmos, nisqa,
+        cache: Folder for decoded audio, 173 MB an hour.
+        clips: Largest number of clips, taken evenly from the recordings; all if left out.
+        title: Title of the data, for the page of results.
+        audio_column: Column of Parquet files that holds the audio.
+        id_column: Column of Parquet files that holds the names of the clips; id, or else file and row, if left out.
+        text_column: Column of Parquet files and metadata that holds the text.
+        metrics: What to measure: pesq_wb, pesq_nb, stoi, log_mel, si_sdr, f0, level_db, voice, signal, dnsmos, nisqa,
             distillmos and speaker, or all.
         peers: Measure Opus and Codec2 too, if their programs are installed.
-        decoded: Folder with the output of another codec, one <name of the clip>.wav for each clip.
-        transformers: Folder with weights of EnCodec, DAC or Mimi, such as models/mimi,num_quantizers=8.
-        program: Rate and command of another program (see evaluation/programs.py).
-        asr: Folder of a speech recognizer (see evaluation/asr.py); adds the word error rate.
+        decoded: Name and folder of another codec's output, one <name of the clip>.wav for each clip: Mimi=decoded/mimi.
+        transformers: Name and folder of weights of EnCodec, DAC or Mimi: Mimi=models/mimi,num_quantizers=8.
+        program: Name, rate in Hz and command of a program that makes out.wav of in.wav in the folder where it is run:
+            'Lyra=16000 sh /opt/lyra.sh'. It may leave the coded file as bits (see evaluation/programs.py).
+        asr: Folder of a speech recognizer (see evaluation/asr.py); adds word error rates.
         listen: Number of clips on the page with players.
-        restart: Forget the rows of earlier runs.
+        restart: Measure all again, also what an earlier run has measured.
     """
 
     codec: str = "bundled"

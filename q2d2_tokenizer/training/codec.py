@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..audio.files import write_atomically
 from ..audio.voice import measure_voice
-from ..bundled import default_checkpoint
+from ..bundled import load_codec
 from ..configuration_q2d2 import Q2D2Config
 from ..export import save_feature_extractor
 from ..feature_extraction_q2d2 import to_float32
@@ -38,12 +38,10 @@ def make_codec(source: str, levels: list[int] | tuple[int, ...] = ()) -> Q2D2Mod
             goes on from where it was, with finer or coarser points.
 
     Raises:
-        ValueError: If there are not as many levels as channels.
+        ValueError: If the source is no codec, or there are not as many levels as channels.
     """
-    if source == "bundled":
-        source = default_checkpoint()
     if source and not source.endswith(".json"):
-        codec = Q2D2Model.from_pretrained(source)
+        codec = load_codec(source)
     else:
         codec = Q2D2Model(Q2D2Config.from_json_file(source) if source else Q2D2Config())
     if not levels:

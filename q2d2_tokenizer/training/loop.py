@@ -14,13 +14,14 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import InitProcessGroupKwargs, set_seed
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..audio.files import write_atomically
+from ..audio.files import replaced_folder, write_atomically
 from .settings import LoopConfig
 
+_LONGEST_WAIT = timedelta(days=60)  # of processes for the one that decodes the data; launchers end all if one ends
 Part = TypeVar("Part")
 
 
@@ -64,7 +65,8 @@ class ResumableTrainer:
     def __init__(self, config: LoopConfig):
         self.config = config
         self.output = Path(config.output)
-        self.accelerator = Accelerator(mixed_precision=config.mixed_precision)
+        waiting = InitProcessGroupKwargs(timeout=_LONGEST_WAIT)
+        self.accelerator = Accelerator(mixed_precision=config.mixed_precision, kwargs_handlers=[waiting])
         processes, started = self.accelerator.num_processes, int(os.environ.get("WORLD_SIZE", 1))
         if processes != started:
             raise ValueError(
@@ -213,7 +215,8 @@ class ResumableTrainer:
         self.accelerator.wait_for_everyone()
         if not self.accelerator.is_main_process:
             return
-        self.save_weights(self.output / "weights")  # first: a checkpoint says that they are there
+        with replaced_folder(self.output / "weights") as folder:  # first: a checkpoint says that they are there
+            self.save_weights(folder)
         shutil.rmtree(self.output / name, ignore_errors=True)
         (self.output / f"partial-{name}").rename(self.output / name)
         for old in self.checkpoints()[: -self.config.keep_checkpoints]:

@@ -7,7 +7,7 @@ from typing import Any
 from lm.settings import SpeechOptions
 
 
-def speak(
+def read_aloud(
     text: str | None = None,
     *,
     file: Path | None = None,
