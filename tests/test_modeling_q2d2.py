@@ -285,6 +285,9 @@ def test_what_is_exact_is_said_and_not_guessed(model: Q2D2Model):
     assert not torch.equal(exact, in_training) and torch.allclose(exact, in_training, atol=0.5)
     (gradient,) = torch.autograd.grad(in_training.sum(), audio)
     assert (gradient != 0).any()
+    with_silence = torch.cat([torch.zeros(1, 1, 20 * HOP), audio.detach()], dim=-1).requires_grad_()
+    (gradient,) = torch.autograd.grad(model.encoder(with_silence, exact=False).sum(), with_silence)
+    assert gradient.isfinite().all() and (gradient != 0).any()
     rounded = (audio.detach() * 2**15).round() / 2**15
     assert torch.equal(model.encoder(rounded), exact) and not torch.equal(model.encoder(rounded, exact=False), exact)
 
