@@ -58,7 +58,7 @@ def cells() -> list[dict[str, Any]]:
         found = measures.second_moment(lattice, size)
         row = {"lattice": name, "second moment": found, "of the books": measures.SECOND_MOMENTS.get(lattice)}
         row |= {"above the bound, dB": 10 * np.log10(2 * np.pi * np.e * found)}
-        rows.append(row | {"better than FSQ, dB": -10 * np.log10(12 * found)})
+        rows.append(row | {"better than FSQ, dB": round(-10 * np.log10(12 * found), 4) + 0.0})
     return rows
 
 
@@ -187,8 +187,13 @@ def latents_of(model: Q2D2Model, clip: Clip, seed: int) -> Latents:
     return Latents(clip.speaker, bounded_latents(model, audio), latents)
 
 
-def real_curves(x: Tensor) -> Curves:
-    """Error and rates of real latents (T, d) by lattice and border, in pairs; excess is against no bound but itself."""
+def real_curves(x: Tensor, others: Tensor) -> Curves:
+    """Error and rates of real latents (T, d) by lattice and border, in pairs; excess is against no bound but itself.
+
+    Args:
+        x: What is quantized.
+        others: Latents of other recordings, from which points are learned.
+    """
     curves: Curves = {}
     for name in PAIRS:
         for border in BORDERS:
@@ -197,20 +202,18 @@ def real_curves(x: Tensor) -> Curves:
                 grid = grid_of(name, level, border, 2)
                 point = measures.measure(x, *grid.quantize(x), 2) | {"level": level, "bits": grid.bits}
                 curves[f"{name}, {border}"].append(with_excess(point, 0.0))
-    curves["learned"] = [learned_point(x, grid_of("rhombic", level, "edge")) for level in (3, 4, 5, 6, 7, 8, 9)]
+    curves["learned"] = [learned_point(x, others, grid_of("rhombic", level)) for level in (3, 4, 5, 6, 7, 8, 9)]
     return curves
 
 
-def learned_point(x: Tensor, grid: Grid) -> Point:
-    """As `real_curves`, of points learned from half of the latents (T, d), as many as a grid has, on the other half."""
-    halves = x[: len(x) // 2], x[len(x) // 2 :]
+def learned_point(x: Tensor, others: Tensor, grid: Grid) -> Point:
+    """As `real_curves`, of as many points as a grid has, which k-means begins with."""
     quantized, indices = [], []
-    for pair in range(x.shape[1] // 2):
-        learn, test = (half[:, 2 * pair : 2 * pair + 2] for half in halves)
-        points = measures.learned_points(learn, grid.points().float() / grid.half_width)
-        indices.append(nearest_entries(test, points)[0])
+    for pair in range(0, x.shape[1], 2):
+        points = measures.learned_points(others[:, pair : pair + 2], grid.points() / grid.half_width)
+        indices.append(nearest_entries(x[:, pair : pair + 2], points)[0])
         quantized.append(points[indices[-1]])
-    point = measures.measure(halves[1], torch.cat(quantized, -1), torch.stack(indices, -1), 2)
+    point = measures.measure(x, torch.cat(quantized, -1), torch.stack(indices, -1), 2)
     return with_excess(point | {"level": grid.level, "bits": grid.bits}, 0.0)
 
 
@@ -246,7 +249,7 @@ def _margins_of(grid: Grid, recording: Latents, change: str) -> tuple[np.ndarray
     clean = recording.clean[: len(moved)]
     quantized, indices = grid.quantize(clean)
     vectors = grid.grouped(clean).flatten(0, 1)
-    distances = measures.distance_to_wall(vectors, grid.points().float(), indices.flatten())
+    distances = measures.distance_to_wall(vectors, grid.points(), indices.flatten())
     errors = grid.grouped(clean - quantized).flatten(0, 1).norm(dim=-1)
     events = (grid.quantize(moved)[1] != indices).flatten()
     return distances.numpy(), errors.numpy(), events.numpy()

@@ -59,16 +59,17 @@ def run(settings: argparse.Namespace) -> dict[str, Any]:
     """All results."""
     count = 2**settings.log2_vectors
     recordings = read_latents(settings.data, settings.clips, settings.seconds)
-    real = torch.cat([recording.clean for recording in recordings])
+    latents = [recording.clean for recording in recordings]
+    real, others = torch.cat(latents[::2]), torch.cat(latents[1::2] or latents)  # to quantize, and to learn points from
     samples = {source: experiments.measures.sample(source, count)[0] for source in experiments.BOUNDED}
     sources: dict[str, Curves] = {source: experiments.bounded_curves(source, count) for source in experiments.BOUNDED}
     sources |= {source: experiments.unbounded_curves(source, count) for source in experiments.UNBOUNDED}
     sweeps = {source: experiments.room_sweep(x, alike=True) for source, x in samples.items()}
     return {
         "recordings": len(recordings),
-        "frames": len(real),
+        "frames": sum(map(len, latents)),
         "cells": experiments.cells(),
-        "curves": sources | {REAL: experiments.real_curves(real)},
+        "curves": sources | {REAL: experiments.real_curves(real, others)},
         "rooms": sweeps | {REAL: experiments.room_sweep(real, alike=False)},
         "flips": experiments.flips(2 * count),
         "gradients": experiments.gradients(),
@@ -140,7 +141,7 @@ def report(results: dict[str, Any], record: dict[str, Any]) -> str:
             f"Error above the Shannon lower bound, in dB, at {' / '.join(map(str, RATES))} bits a channel; of real "
             "latents against FSQ with the border inside. `tanh s` is the tanh of a Gaussian of standard deviation s; "
             "`tanh 0.8` is what the bound of iFSQ makes of a standard one. `best box`: the size of the box is the best "
-            "for the source. Values between levels are interpolated.",
+            "for the source. `learned`: points of k-means on the latents of other recordings. Values between levels are interpolated.",
             markdown_table(rate_rows(results["curves"], "bits")),
             "",
         ),
