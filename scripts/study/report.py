@@ -150,34 +150,39 @@ def status(study: Study, records: list[dict[str, Any]]) -> str:
 
 
 def method(study: Study, records: list[dict[str, Any]]) -> str:
-    """How the runs were made, from their own records."""
-    config, run = records[0]["config"], records[0]["run"]
-    training, evaluation = config["training"], config["evaluation"]
-    model = next((r["config"]["language_model"] for r in records if r["config"]["language_model"]), None)
-    commits = ", ".join(sorted({record["run"]["commit"] for record in records}))
-    seconds = [sum(part["processor"] for part in r["seconds"].values()) for r in records if "seconds" in r]
-    clips = next((record for record in records if record["status"] == "done"), None)
-    people = f"{len(clips['clips'])} clips of {len(set(clips['speakers']))} speakers" if clips else "no clips"
-    noise = ", ".join(
-        f"{figures.TITLES[score]} {100 * value:.1f} %"
-        for score in (*SCORES, LM_BITS)
-        if not math.isnan(value := study.seed_noise(score)[0])
-    )
+    """How the runs are made, from the plan and from the records."""
+    settings = study.plan.runs[0].settings
     lines = [
-        f"Data: trained on {', '.join(config['data'])}; measured on {people} of "
-        f"{', '.join(config['validation_data'])}, the first {evaluation['seconds']:g} s of each.",
-        f"Codec: settings {json.dumps(config['codec'])} of the first run; all arms differ from it in the quantizer "
-        "alone. Initial weights of encoder and decoder are of one distribution; draws differ where quantizers have "
-        "other parameters. Runs of one seed see the same segments in the same order.",
-        f"Training: {json.dumps(training)}.",
+        f"Codec: {json.dumps(settings['codec'])} in the first run. Others differ from it in the quantizer alone. "
+        "Initial weights of encoder and decoder are of one distribution; draws differ where quantizers have other parameters. "
+        "Runs of one seed see the same segments in the same order.",
+        f"Training: {json.dumps(settings['training'])}; three arms are also trained at other learning rates.",
         study.plan.inherited,
-        f"Language models: {json.dumps(model)}; a flat one, with one softmax over all codes, and where a code has "
-        "several groups one of factors (`lm/pairs.py`). The table of figures takes the better one.",
-        f"Standard deviation between seeds, of all arms with several: {noise or 'not known yet'}.",
-        f"Cost: {_mean(seconds):.0f} CPU seconds a run in the mean, one thread, {run['processor']}." if seconds else "",
+        f"Evaluation: {json.dumps(settings['evaluation'])}.",
+        f"Language models: {json.dumps(settings['language_model'])}; a "
+        "flat one, with one softmax over all codes, and where a code has several groups one of factors, `lm/pairs.py`. "
+        "Tables and figures take the better one where one number is needed.",
+        *(_found(study, records) if records else []),
+    ]
+    return "\n\n".join(lines)
+
+
+def _found(study: Study, records: list[dict[str, Any]]) -> list[str]:
+    """What the records say of data, noise, cost and commits."""
+    config, run = records[0]["config"], records[0]["run"]
+    done = next((record for record in records if record["status"] == "done"), None)
+    clips = f"{len(done['clips'])} clips of {len(set(done['speakers']))} speakers" if done else "no clips yet"
+    scores = {score: study.seed_noise(score)[0] for score in (*SCORES, LM_BITS)}
+    noise = [f"{figures.TITLES[score]} {100 * value:.1f} %" for score, value in scores.items() if not math.isnan(value)]
+    seconds = [sum(part["processor"] for part in r["seconds"].values()) for r in records if "seconds" in r]
+    cost = f"{_mean(seconds):.0f} CPU seconds a run in the mean" if seconds else "not known yet"
+    commits = ", ".join(sorted({record["run"]["commit"] for record in records}))
+    return [
+        f"Data: trained on {', '.join(config['data'])}; measured on {clips} of {', '.join(config['validation_data'])}.",
+        f"Standard deviation between seeds, of all arms with several: {', '.join(noise) or 'not known yet'}.",
+        f"Cost: {cost}, {run['threads']} thread of {run['processor']}.",
         f"Commits of the runs: {commits}; torch {run['torch']}, transformers {run['transformers']}.",
     ]
-    return "\n\n".join(line for line in lines if line)
 
 
 NOTES = """Differences are in percent of the other arm, ± half-width of the 95 % interval over seeds and clips, which
@@ -223,8 +228,7 @@ def page(study: Study, records: list[dict[str, Any]], folder: Path, pictures: li
         "## Predictions",
         "Written down and committed before the first run, in `docs/results/study/predictions.yaml`.",
         predictions_table(study, read_yaml(RESULTS / "predictions.yaml")),
-        "## Pictures",
-        *pictures,
+        *(["## Pictures", *pictures] if pictures else []),
     ]
     rates = dict.fromkeys(run.rate for run in study.plan.runs)
     for comparison, title in COMPARISONS.items():
@@ -236,8 +240,9 @@ def page(study: Study, records: list[dict[str, Any]], folder: Path, pictures: li
                 parts += [f"## {title}, rate {rate}" if comparison == "main" else f"## {title}"]
                 parts += [ABOUT[comparison]] if comparison in ABOUT else []
                 parts += [scores_table(study, shown, rate), differences_table(study, names, rate)]
-    parts += [NOTES.format(imitated=imitated).replace("\n", " ")]
-    parts += ["## After the language model", models_table(study, list(study.plan.arms))]
+    if records:
+        parts += [NOTES.format(imitated=imitated).replace("\n", " ")]
+        parts += ["## After the language model", models_table(study, list(study.plan.arms))]
     parts += ["## The quantizers alone", quantizer_level(folder)]
     parts += ["## How it was made", method(study, records)]
     parts += ["## Run it again", RERUN.format(limit=LARGEST_DIFFERENCE), written_by(describe_run())]
@@ -245,10 +250,10 @@ def page(study: Study, records: list[dict[str, Any]], folder: Path, pictures: li
 
 
 def read_records(folder: Path, plan: Any) -> list[dict[str, Any]]:
-    """Records of the runs of a plan.
+    """Records of the runs of a plan, as far as there are some.
 
     Raises:
-        ValueError: If there are none, or one was made with other settings than the plan has.
+        ValueError: If one was made with other settings than the plan has.
     """
     records = []
     for run in plan.runs:
@@ -260,8 +265,6 @@ def read_records(folder: Path, plan: Any) -> list[dict[str, Any]]:
         if other := [name for name, value in settings.items() if record["config"].get(name) != value]:
             raise ValueError(f"{path} was made with other {other} than the plan has now; run it again")
         records.append(record)
-    if not records:
-        raise ValueError(f"there is no record of a run in {folder}; scripts/study/run.py makes them")
     return records
 
 

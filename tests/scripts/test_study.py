@@ -224,7 +224,7 @@ def synthetic(plan: Any, worse: dict[str, float], noise: float = 0.0) -> list[di
             {
                 "config": {"arm": one.arm, "rate": one.rate, "seed": one.seed, "data": ["a"], "validation_data": ["b"]}
                 | one.settings,
-                "run": {"commit": "0123", "torch": "2", "transformers": "5", "processor": "x"},
+                "run": {"commit": "0123", "torch": "2", "transformers": "5", "processor": "x", "threads": 1},
                 "bits": {"per_token": one.codec.bits_per_code, "per_second": one.codec.bitrate},
                 "status": "done",
                 "error": None,
@@ -262,9 +262,14 @@ def test_report_says_what_the_records_say(tmp_path, monkeypatch):
     assert "untried" in text and "nan" not in text
 
 
+def test_report_without_runs_says_so(tmp_path):
+    assert report.main(["--runs", str(tmp_path), "--output", str(tmp_path / "study.md")]) == 0
+    text = (tmp_path / "study.md").read_text()
+    assert "**0 of 142 runs are done**" in text and "No two arms of a rate are done yet." in text
+    assert text.count("not measured") == 20 and ".png" not in text
+
+
 def test_report_refuses_what_is_not_of_the_plan(tmp_path):
-    with pytest.raises(ValueError, match="no record of a run"):
-        report.read_records(tmp_path, load_plan())
     record = synthetic(load_plan(), {})[0]
     record["config"]["training"] = {"steps": 3}
     (tmp_path / "fsq_middle_0.json").write_text(json.dumps(record))
