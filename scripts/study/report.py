@@ -154,8 +154,8 @@ def method(study: Study, records: list[dict[str, Any]]) -> str:
     settings = study.plan.runs[0].settings
     lines = [
         f"Codec: {json.dumps(settings['codec'])} in the first run. Others differ from it in the quantizer alone. "
-        "Initial weights of encoder and decoder are of one distribution; draws differ where quantizers have other parameters. "
-        "Runs of one seed see the same segments in the same order.",
+        "Initial weights of encoder and decoder are of one distribution; draws differ where quantizers have other "
+        "parameters. Runs of one seed see the same segments in the same order.",
         f"Training: {json.dumps(settings['training'])}; three arms are also trained at other learning rates.",
         study.plan.inherited,
         f"Evaluation: {json.dumps(settings['evaluation'])}.",
@@ -185,6 +185,20 @@ def _found(study: Study, records: list[dict[str, Any]]) -> list[str]:
     ]
 
 
+WHAT = """One small encoder and decoder are trained with every quantizer for the same number of steps, on the same
+segments, at the same learning rate. Levels or codebook sizes are chosen so that bits per second are equal within
+{limit:.0%}: {rates}. At equal *levels* a rhombic grid has nearly twice the points of a rectangle, so an order found
+there is one of unequal bits.
+
+- A rectangle in pairs has the points of FSQ: both are one arm. Even levels lie about the origin here; *FSQ as
+  published* counts them from -l/2.
+- The rhombic grid is the square lattice, turned by 45 degrees, so its cells are as good as those of FSQ; what differs
+  is the border, and that levels of a pair go together. The hexagon has the best cells in two dimensions (.17 dB), BCC
+  in three (.26 dB).
+- A grid in pairs is product quantization (PQ) with codebooks that were fixed beforehand: channels in pairs, a codebook
+  for each, a code of all of them. *PQ in pairs* learns the points instead, in the same box, in as many channels.
+- `log_mel` and `stoi` are imitated by losses, PESQ and DNSMOS by none; DNSMOS hears the reconstruction alone."""
+
 NOTES = """Differences are in percent of the other arm, ± half-width of the 95 % interval over seeds and clips, which
 are crossed: the variance is that of the paired differences of clips, robust to what clips of a speaker have in common,
 plus that between seeds, estimated from all arms with several. p is of the paired test that there is no difference,
@@ -207,6 +221,12 @@ file whose arms differ by more than {limit:.0%} in bits per second is refused.
 `scripts/study/gpu.yaml` has the sizes of the paper, for a GPU: `--size scripts/study/gpu.yaml`. It is **untried**."""
 
 
+def _bits_of(study: Study, rate: str) -> str:
+    """Lowest and highest bit rate of the arms at a rate."""
+    bits = [run.codec.bitrate for run in study.plan.runs if run.rate == rate]
+    return f"{min(bits):.0f} to {max(bits):.0f}"
+
+
 def quantizer_level(folder: Path) -> str:
     """What is known of the quantizers alone, without a codec."""
     if not (folder / "quantizers.json").exists():
@@ -219,18 +239,22 @@ def page(study: Study, records: list[dict[str, Any]], folder: Path, pictures: li
     """The whole page."""
     middle = study.plan.middle
     imitated = " and ".join(f"{figures.TITLES[s]} ({imitated_by(s)})" for s in ("log_mel", "stoi"))
+    rates = dict.fromkeys(run.rate for run in sorted(study.plan.runs, key=lambda run: run.codec.bitrate))
+    nominal = [f"{rate} is {_bits_of(study, rate)} bit/s" for rate in rates]
+    what = WHAT.format(limit=LARGEST_DIFFERENCE, rates=", ".join(nominal))
     parts = [
         "# The study: lattices and other quantizers at equal bits",
         "Written by `scripts/study/report.py`; change the scripts, not this page.",
         status(study, records),
         "## Plain answer",
         answers(study, list(SCORES)),
+        "## What is compared",
+        what,
         "## Predictions",
         "Written down and committed before the first run, in `docs/results/study/predictions.yaml`.",
         predictions_table(study, read_yaml(RESULTS / "predictions.yaml")),
         *(["## Pictures", *pictures] if pictures else []),
     ]
-    rates = dict.fromkeys(run.rate for run in study.plan.runs)
     for comparison, title in COMPARISONS.items():
         names = study.plan.compared(comparison)
         for rate in rates if comparison == "main" else [middle]:
