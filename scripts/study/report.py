@@ -161,7 +161,8 @@ def method(study: Study, records: list[dict[str, Any]]) -> str:
         f"Evaluation: {json.dumps(settings['evaluation'])}.",
         f"Language models: {json.dumps(settings['language_model'])}; a "
         "flat one, with one softmax over all codes, and where a code has several groups one of factors, `lm/pairs.py`. "
-        "Tables and figures take the better one where one number is needed.",
+        "Tables and figures take the better one where one number is needed; codebooks of one part have the flat one "
+        "alone.",
         *(_found(study, records) if records else []),
     ]
     return "\n\n".join(lines)
@@ -202,8 +203,8 @@ there is one of unequal bits.
 NOTES = """Differences are in percent of the other arm, ± half-width of the 95 % interval over seeds and clips, which
 are crossed: the variance is that of the paired differences of clips, robust to what clips of a speaker have in common,
 plus that between seeds, estimated from all arms with several. p is of the paired test that there is no difference,
-after Holm over the arms of a table. A run with one seed has the seed noise of the others in its interval. Training
-imitates {imitated}; no loss imitates the other scores."""
+after Holm over the arms of a table; the plain answer takes the intervals, which are not adjusted. A run with one seed
+has the seed noise of the others in its interval. Training imitates {imitated}; no loss imitates the other scores."""
 
 RERUN = """```bash
 pip install -c constraints.txt -e '.[train,eval]'

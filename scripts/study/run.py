@@ -11,6 +11,7 @@ ended, has a JSON that says so; delete that file to try the run again. Then: pyt
 
 import argparse
 import fcntl
+import glob
 import json
 import os
 import re
@@ -50,8 +51,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def names_of_data(sources: list[str]) -> list[str]:
-    """Names of data sets: stems of files or folders without numbers and wildcards, so that results name no machine."""
-    return [re.sub(r"[-*?\[\]0-9]+$", "", Path(source).stem) for source in sources]
+    """Names of data sets: those of files or folders, without numbers and endings, so that results name no machine."""
+    files = [file for source in sources for file in sorted(glob.glob(source)) or [source]]
+    return list(dict.fromkeys(re.sub(r"[-*?\[\]0-9]+$", "", Path(file).stem) for file in files))
 
 
 def config_of(run: Run, args: argparse.Namespace) -> dict[str, Any]:

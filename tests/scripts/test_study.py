@@ -205,9 +205,12 @@ def test_records_of_other_settings_are_refused(queue, tmp_path):
         run.main(queue)
 
 
-def test_data_sets_have_names_and_no_folders():
+def test_data_sets_have_names_and_no_folders(tmp_path):
     sources = ["/data/speech/librispeech-train-*.parquet", "/x/kathleen-train-000.parquet", "/x/my_voice/"]
     assert run.names_of_data(sources) == ["librispeech-train", "kathleen-train", "my_voice"]
+    for name in ("one-train-000", "one-train-001", "two-train-000", "two-test-000"):
+        (tmp_path / f"{name}.parquet").touch()
+    assert run.names_of_data([f"{tmp_path}/*-train-*.parquet"]) == ["one-train", "two-train"]
 
 
 def synthetic(plan: Any, worse: dict[str, float], noise: float = 0.0) -> list[dict[str, Any]]:
