@@ -21,7 +21,7 @@ ROOMS = {
     "model": set(),
     "bundled": {"model"},
     "export": {"model"},
-    "export_onnx": {"model", "corpus"},
+    "export_onnx": {"model", "corpus", "lm"},
     "hub": {"model", "bundled", "export"},
     "audio": {"model"},
     "corpus": {"model", "bundled", "audio"},

@@ -50,7 +50,7 @@ COMMANDS = {
     "evaluate-domains": Command("evaluate_domains", "Measure a codec on noise, music and other languages", "eval"),
     "evaluate-lm": Command("evaluate_lm", "Measure a language model and its speech", "eval"),
     "results": Command("results", "Write a page of results from evaluations", "eval"),
-    "export-onnx": Command("export_onnx", "Export a codec to ONNX", "onnx"),
+    "export-onnx": Command("export_onnx", "Export a codec and a language model to ONNX", "onnx"),
     "push": Command("push", "Publish a codec on the Hugging Face Hub"),
 }
 
