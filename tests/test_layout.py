@@ -30,7 +30,7 @@ ROOMS = {
     "model": set(),
     "bundled": {"model"},
     "export": {"model"},
-    "export_onnx": {"model", "corpus"},
+    "export_onnx": {"model", "corpus", "lm"},
     "hub": {"model", "bundled", "export"},
     "auto_classes": {"model"},
     "audio": {"model"},

@@ -59,7 +59,7 @@ COMMANDS = {
     "evaluate-lm": Command("evaluate_lm", "Measure a language model and its speech", "eval"),
     "evaluate-tokens": Command("evaluate_tokens", "Measure what tokens carry and how stable they are", "eval"),
     "results": Command("results", "Write a page of results from evaluations", "eval"),
-    "export-onnx": Command("export_onnx", "Export a codec to ONNX", "onnx"),
+    "export-onnx": Command("export_onnx", "Export a codec and a language model to ONNX", "onnx"),
     "push": Command("push", "Publish a codec on the Hugging Face Hub"),
 }
 
