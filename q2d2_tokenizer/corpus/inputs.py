@@ -103,8 +103,7 @@ def matching_paths(pattern: str) -> list[Path]:
     """
     parts = Path(pattern).parts
     if os.path.exists(pattern) or "**" not in parts:  # glob follows links that go round in circles
-        names = [pattern] if os.path.lexists(pattern) else sorted(glob.glob(pattern))
-        return [Path(name) for name in names]
+        return [Path(name) for name in ([pattern] if os.path.lexists(pattern) else sorted(glob.glob(pattern)))]
     place = parts.index("**")
     found = []
     for folder in sorted(glob.glob(str(Path(*parts[:place])))) if place else ["."]:
