@@ -41,10 +41,11 @@ def plan_jobs(inputs: list[str], output: str, input_suffixes: set[str], output_s
             folder cannot be made or written to.
     """
     root = Path(output)
-    if len(inputs) == 1 and not Path(inputs[0]).is_dir() and root.suffix.lower() == output_suffix and not root.is_dir():
+    is_single = len(inputs) == 1 and not Path(inputs[0]).is_dir()
+    if is_single and root.suffix.lower() == output_suffix and not root.is_dir():
         jobs = [Job(Path(inputs[0]), root)]
     elif root.suffix.lower() in _FILE_SUFFIXES and not root.is_dir():
-        ends = f"end in {output_suffix} for a single file, or " if len(inputs) == 1 else ""
+        ends = f"end in {output_suffix} for a single file, or " if is_single else ""
         raise ValueError(f"the output must {ends}be a folder, got {output}, the name of a file")
     else:
         found = [pair for name in inputs for pair in _files_of(Path(name), root, input_suffixes)]
