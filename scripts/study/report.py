@@ -17,6 +17,7 @@ from typing import Any
 import figures
 from answers import answers
 from compare import LM_BITS, Difference, Study, holm, outcome
+from figures import link_to
 from plan import ARMS, LARGEST_DIFFERENCE, SMALL, load_plan, read_yaml
 
 from q2d2_tokenizer.audio.files import write_atomically
@@ -228,16 +229,29 @@ def _bits_of(study: Study, rate: str) -> str:
     return f"{min(bits):.0f} to {max(bits):.0f}"
 
 
-def quantizer_level(folder: Path) -> str:
-    """What is known of the quantizers alone, without a codec."""
-    if not (folder / "quantizers.json").exists():
-        return "Not measured yet."
-    tables = folder / "quantizers.md"
-    return tables.read_text() if tables.exists() else "See `docs/results/study/quantizers.json`."
+def quantizer_level(folder: Path, beside: Path) -> str:
+    """The page that scripts/study/quantizers.py wrote, a level lower, with links that are right in this one.
+
+    Args:
+        folder: Where it is.
+        beside: Folder of this page.
+    """
+    path = folder / "quantizers.md"
+    if not path.exists():
+        return "Not measured yet: `scripts/study/quantizers.py`."
+    text = path.read_text(encoding="utf-8").partition("\n")[2]  # without its title
+    return text.replace("\n## ", "\n### ").replace("](", f"]({link_to(folder, beside)}/").strip()
 
 
-def page(study: Study, records: list[dict[str, Any]], folder: Path, pictures: list[str]) -> str:
-    """The whole page."""
+def page(study: Study, records: list[dict[str, Any]], beside: Path, pictures: list[str]) -> str:
+    """The whole page.
+
+    Args:
+        study: The runs that are done.
+        records: All records.
+        beside: Folder of the page.
+        pictures: Markdown that shows the figures.
+    """
     middle = study.plan.middle
     imitated = " and ".join(f"{figures.TITLES[s]} ({imitated_by(s)})" for s in ("log_mel", "stoi"))
     rates = dict.fromkeys(run.rate for run in sorted(study.plan.runs, key=lambda run: run.codec.bitrate))
@@ -268,7 +282,7 @@ def page(study: Study, records: list[dict[str, Any]], folder: Path, pictures: li
     if records:
         parts += [NOTES.format(imitated=imitated).replace("\n", " ")]
         parts += ["## After the language model", models_table(study, list(study.plan.arms))]
-    parts += ["## The quantizers alone", quantizer_level(folder)]
+    parts += ["## The quantizers alone", quantizer_level(RESULTS, beside)]
     parts += ["## How it was made", method(study, records)]
     parts += ["## Run it again", RERUN.format(limit=LARGEST_DIFFERENCE), written_by(describe_run())]
     return "\n\n".join(parts) + "\n"
@@ -307,7 +321,7 @@ def main(argv: list[str] | None = None) -> int:
     study = Study(plan, records)
     folder = RESULTS if args.output.resolve().is_relative_to(ROOT / "docs") else args.output.parent
     pictures = figures.draw(study, records, folder, args.output.parent)
-    write_atomically(args.output, page(study, records, folder, pictures).encode())
+    write_atomically(args.output, page(study, records, args.output.parent, pictures).encode())
     print(status(study, records))
     return 0
 

@@ -272,6 +272,14 @@ def test_report_without_runs_says_so(tmp_path):
     assert text.count("not measured") == 20 and ".png" not in text
 
 
+def test_page_of_the_quantizers_alone_is_nested(tmp_path):
+    assert report.quantizer_level(tmp_path / "results", tmp_path).startswith("Not measured yet")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/quantizers.md").write_text("# Title\n\n## Cells\n\n![a](a.png)\n\n## Walls\n")
+    nested = report.quantizer_level(tmp_path / "results", tmp_path)
+    assert nested.splitlines() == ["### Cells", "", "![a](results/a.png)", "", "### Walls"]
+
+
 def test_report_refuses_what_is_not_of_the_plan(tmp_path):
     record = synthetic(load_plan(), {})[0]
     record["config"]["training"] = {"steps": 3}
