@@ -37,6 +37,7 @@ COMPARISONS = {
     "rotation": "A learned rotation",
     "learning_rate": "Learning rate",
 }
+_USE = ("codes used", "entropy, bit", "sum over groups, bit", "of")
 ABOUT = {
     "channels": "More channels have fewer levels, at the same bits. Q2D2 is compared with FSQ of as many channels.",
     "levels": "Pairs of unequal levels, at the same bits; six and eight channels, above, have up to 4 and 3 levels.",
@@ -63,23 +64,33 @@ def _p(value: float | None) -> str:
 
 
 def scores_table(study: Study, names: list[str], rate: str) -> str:
-    """Means of every score of every arm at a rate, and use of the codebook."""
+    """Means of every score of every arm at a rate, and use of its codebook on held-out recordings."""
     titles = [arrow(score) for score in SCORES]
-    rows = [["arm", "channels and levels", "bit/s", "seeds", *titles, "codes used", "entropy, bit", "of", "CPU s"]]
+    rows = [["arm", "channels and levels", "bit/s", "seeds", *titles, *_USE, "CPU s"]]
     for name in names:
         records = study.of(name, rate)
         if not records:
             continue
         config, bits = records[0]["config"]["codec"], records[0]["bits"]
         means = [_number(study.mean(name, rate, score), digits) for score, digits in SCORES.items()]
-        books = [record["usage"]["codebook"] for record in records if "usage" in record]
-        used = f"{100 * _mean(book['used'] / book['size'] for book in books):.0f} %" if books else "–"
-        entropy = f"{_mean(book['entropy_bits'] for book in books):.2f}" if books else "–"
         seconds = f"{_mean(record['seconds']['codec']['processor'] for record in records):.0f}"
         levels = " ".join(map(str, config["levels"]))
         cells = [study.plan.arms[name]["label"], levels, f"{bits['per_second']:.1f}", str(len(records)), *means]
-        rows.append([*cells, used, entropy, f"{bits['per_token']:.2f}", seconds])
+        rows.append([*cells, *_use(records), f"{bits['per_token']:.2f}", seconds])
     return markdown_table(rows)
+
+
+def _use(records: list[dict[str, Any]]) -> list[str]:
+    """Share of the codes that occur, entropy of codes, and the sum of entropies of groups; means over seeds.
+
+    The first two are dashes where there are not more tokens than codes.
+    """
+    usages = [record["usage"] for record in records]
+    groups = f"{_mean(sum(group['entropy_bits'] for group in use['groups']) for use in usages):.2f}"
+    if any(use["tokens"] < use["codebook"]["size"] for use in usages):
+        return ["–", "–", groups]
+    used = _mean(use["codebook"]["used"] / use["codebook"]["size"] for use in usages)
+    return [f"{100 * used:.0f} %", f"{_mean(use['codebook']['entropy_bits'] for use in usages):.2f}", groups]
 
 
 def _mean(values: Any) -> float:
