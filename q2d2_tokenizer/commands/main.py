@@ -49,6 +49,7 @@ COMMANDS = {
     "evaluate": Command("evaluate", "Measure a codec on recordings, next to others", "eval"),
     "evaluate-domains": Command("evaluate_domains", "Measure a codec on noise, music and other languages", "eval"),
     "evaluate-lm": Command("evaluate_lm", "Measure a language model and its speech", "eval"),
+    "evaluate-tokens": Command("evaluate_tokens", "Measure what tokens carry and how stable they are", "eval"),
     "results": Command("results", "Write a page of results from evaluations", "eval"),
     "export-onnx": Command("export_onnx", "Export a codec to ONNX", "onnx"),
     "push": Command("push", "Publish a codec on the Hugging Face Hub"),

@@ -10,7 +10,7 @@ package above into it. English only. Needs onnxruntime, no network.
 
 import argparse
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -111,12 +111,14 @@ def words(text: str) -> list[str]:
 
 def edit_distance(wanted: Sequence, found: Sequence) -> int:
     """Fewest substitutions, insertions and deletions that make one sequence of the other."""
-    row = list(range(len(found) + 1))
-    for i, item in enumerate(wanted, 1):
-        diagonal, row[0] = row[0], i
-        for j, other in enumerate(found, 1):
-            diagonal, row[j] = row[j], min(diagonal + (item != other), row[j] + 1, row[j - 1] + 1)
-    return row[-1]
+    numbers: dict[Hashable, int] = {}
+    first, second = (np.array([numbers.setdefault(one, len(numbers)) for one in row]) for row in (wanted, found))
+    places = np.arange(len(second) + 1)
+    row = places
+    for count, item in enumerate(first, 1):
+        best = np.minimum(row[1:] + 1, row[:-1] + (second != item))
+        row = np.minimum.accumulate(np.concatenate([[count], best]) - places) + places  # the rest is inserted
+    return int(row[-1])
 
 
 def word_errors(reference: str, hypothesis: str) -> tuple[int, int]:
