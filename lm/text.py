@@ -14,6 +14,7 @@ import numpy as np
 from . import english
 from .pronunciations import PRONUNCIATIONS_FILE, Pronunciations
 
+_SPACE, _PUNCTUATION = "▁", ".,?!"  # the first is sentencepiece's
 ALPHABET = "abcdefghijklmnopqrstuvwxyz' .,?!"
 TEXT_FILE = "text.model"
 # What Unicode does not decompose, or not as it is read. Casefold has made ss of the sharp s.
@@ -206,6 +207,22 @@ class TextTokenizer:
         if self.pronunciations:
             text = self.pronunciations.to_phones(text, spelled_share, rng)
         return np.array(self._processor.encode(text), dtype=np.int64)
+
+    def words(self, text: str) -> list[str]:
+        """Words of a text as they are read, without punctuation."""
+        return [word for part in normalize_text(text, self.known).split() if (word := part.strip(_PUNCTUATION))]
+
+    def words_of(self, pieces: np.ndarray) -> np.ndarray:
+        """Which word of `words` each piece (n,) belongs to; -1 for spaces and punctuation alone."""
+        names = [self._processor.id_to_piece(int(piece)) for piece in pieces]
+        word, begins, owners = -1, True, []
+        for name in names:
+            begins = begins or name.startswith(_SPACE)
+            sounds = bool(name.strip(_SPACE + _PUNCTUATION))
+            word += begins and sounds
+            begins = begins and not sounds
+            owners.append(word if sounds else -1)
+        return np.array(owners, dtype=np.int64)
 
     def decode(self, pieces: np.ndarray) -> str:
         """Normalised text of pieces (n,), with words that were read as phones in slashes."""

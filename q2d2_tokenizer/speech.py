@@ -16,6 +16,7 @@ import lm
 from lm.generate import Generation, GenerationSettings, make_prompt
 from lm.model import LanguageModel
 from lm.text import split_text
+from lm.timing import WordTime, word_times
 
 from .audio.recordings import decode_in_chunks, encode_chunks, encode_file
 from .audio.token_file import TOKEN_SUFFIX, load_tokens
@@ -69,7 +70,7 @@ def decode_chunks(codec: Q2D2Model, codes: Iterable[int]) -> Iterator[np.ndarray
 class Utterance:
     """Speech that is generated while it is iterated over: chunks (n,) float32.
 
-    Afterwards `str` says how long it is, how fast it came, and why it ended.
+    Afterwards `codes` holds its codes, and `str` says how long it is, how fast it came, and why it ended.
 
     Args:
         codec: The codec.
@@ -81,18 +82,19 @@ class Utterance:
     def __init__(self, codec: Q2D2Model, generation: Generation, before: Iterable[int] = (), text: str = ""):
         self.text = text
         self._codec, self._generation, self._before = codec, generation, before
+        self.codes: list[int] = []  # without those before
         self.seconds = self.taken = self.first = 0.0  # of generated speech, to generate it, to the first audio
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        start, self.first, self._count = time.perf_counter(), 0.0, 0
+        start, self.first, self.codes = time.perf_counter(), 0.0, []
         for audio in decode_chunks(self._codec, itertools.chain(map(int, self._before), self._codes())):
             self.first = self.first or time.perf_counter() - start
             yield audio
-        self.seconds, self.taken = self._count / self._codec.config.frame_rate, time.perf_counter() - start
+        self.seconds, self.taken = len(self.codes) / self._codec.config.frame_rate, time.perf_counter() - start
 
     def _codes(self) -> Iterator[int]:
         for (code,) in self._generation:
-            self._count += 1
+            self.codes.append(int(code))
             yield int(code)
 
     def __str__(self) -> str:
@@ -170,6 +172,38 @@ class TextToSpeech:
     ) -> Iterator[np.ndarray]:
         """Chunks (n,) float32 of what `speak` returns, while it is generated; see there."""
         return itertools.chain.from_iterable(self.utterances(text, voice, voice_text, SpeechOptions(**options)))
+
+    def speak_with_times(
+        self, text: str, voice: Recording | None = None, voice_text: str = "", **options: Any
+    ) -> tuple[np.ndarray, list[WordTime]]:
+        """What `speak` returns, and when each word of it is spoken; see there and `word_times`."""
+        parts = self.utterances(text, voice, voice_text, SpeechOptions(**options))
+        audio = _joined(itertools.chain.from_iterable(parts))
+        return audio, self.times_of(parts)
+
+    def times_of(self, utterances: list[Utterance]) -> list[WordTime]:
+        """When each word is spoken in utterances that follow one another and have been iterated over."""
+        rate, offset, found = self.codec.config.frame_rate, 0.0, []
+        for one in utterances:
+            found += word_times(self.language_model, one.text, np.array(one.codes), rate, offset)
+            offset += one.seconds
+        return found
+
+    def word_times(self, recording: Recording, text: str) -> list[WordTime]:
+        """When each word of a recording is spoken.
+
+        Args:
+            recording: Some speech.
+            text: What is said in it.
+
+        Returns:
+            Words as they are read aloud, with start and end in seconds.
+
+        Raises:
+            ValueError: If the recording cannot be used or is of another codec, there is nothing to read in the text,
+                or the language model has no alignment.
+        """
+        return word_times(self.language_model, text, self.read_codes(recording), self.codec.config.frame_rate)
 
     def continue_speech(self, recording: Recording, **options: Any) -> np.ndarray:
         """Go on speaking from a recording.

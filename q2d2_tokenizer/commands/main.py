@@ -46,6 +46,7 @@ COMMANDS = {
     "bundle-lm": Command("bundle_lm", "Put a trained language model into the package", "train"),
     "speak": Command("speak", "Read a text aloud", "train"),
     "continue": Command("continue_speech", "Go on speaking from a recording", "train"),
+    "align": Command("align", "Tell when each word of a recording is spoken", "train"),
     "evaluate": Command("evaluate", "Measure a codec on recordings, next to others", "eval"),
     "evaluate-domains": Command("evaluate_domains", "Measure a codec on noise, music and other languages", "eval"),
     "evaluate-lm": Command("evaluate_lm", "Measure a language model and its speech", "eval"),

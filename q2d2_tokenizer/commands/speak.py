@@ -16,6 +16,7 @@ def speak(
     prompt: Path | None = None,
     prompt_text: str = "",
     part_characters: int = 150,
+    times: Path | None = None,
     codec: str = "bundled",
     language_model: str = "bundled",
     options: SpeechOptions = SpeechOptions(),  # noqa: B008 - frozen
@@ -34,6 +35,7 @@ def speak(
         prompt: Audio or token file of the voice to speak with.
         prompt_text: What the prompt says.
         part_characters: Longest text spoken at a time, in characters.
+        times: Text file to write when each word is spoken to: start, end and word a line, as a label track.
         codec: Folder of a codec, its name on the Hub, or bundled.
         language_model: Folder of a language model, or bundled.
     """
@@ -48,4 +50,6 @@ def speak(
             print(f"{number}/{len(parts)}  {part}  {part.text!r}", flush=True)
 
     write_audio(output, speaker.sampling_rate, spoken())
+    if times:
+        times.write_text("".join(f"{one}\n" for one in speaker.times_of(parts)))
     print(f"written {output}")

@@ -1,65 +1,76 @@
 """How easily tokens are modelled, in bits per second of audio."""
 
+import tempfile
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pyarrow.parquet
 
 from lm.data import expand_shards, shard_layout
 from lm.model import LanguageModel
 
 from ...configuration_q2d2 import Q2D2Config
+from ...speech import TextToSpeech
 from ..language_model.likelihood import measure_likelihood
 from .ngrams import OrderBits, factored_stream, flat_stream, ngram_bits
 
 HIGHEST_ORDER = 4
 
 
-def read_tokens(source: str, language_model: LanguageModel) -> list[np.ndarray]:
-    """Codes (T,) of every recording of token shards.
+def read_tokens(source: str, language_model: LanguageModel, most: int | None = None) -> pyarrow.Table:
+    """Rows of token shards, at most that many, evenly spread.
 
     Raises:
         ValueError: If there are none, or they are of another codec than those of the language model.
     """
-    recordings = []
-    for path in expand_shards([source]):
+    shards = expand_shards([source])
+    for path in shards:
         language_model.layout.check_codec(shard_layout(path).codec_fingerprint)
-        rows = pyarrow.parquet.read_table(path, columns=["codes"])["codes"].to_pylist()
-        recordings += [np.array(row, np.int64) for row in rows]
-    if not recordings:
+    table = pyarrow.concat_tables([pyarrow.parquet.read_table(path) for path in shards])
+    if not len(table):
         raise ValueError(f"no recordings in {source}")
-    return recordings
+    count = min(most or len(table), len(table))
+    return table.take([i * len(table) // count for i in range(count)])
 
 
 def measure_modelling(
-    held_out: dict[str, str], counted: str | None, language_model: LanguageModel, codec: Q2D2Config
+    held_out: dict[str, str], counted: str | None, speaker: TextToSpeech, most: int | None = None
 ) -> dict[str, Any]:
-    """Bits of held-out tokens: of a language model, and of n-grams.
+    """Bits of held-out tokens: of a language model, and of n-grams, on the same recordings.
 
     Args:
         held_out: Token shards by what they are called.
         counted: Token shards in which n-grams are counted; without them there are none.
-        language_model: The model.
-        codec: Settings of its codec.
+        speaker: Codec and language model.
+        most: Largest number of recordings of each, evenly spread; all if None.
     """
+    model, codec = speaker.language_model, speaker.codec.config
+    tables = {name: read_tokens(source, model, most) for name, source in held_out.items()}
     result: dict[str, Any] = {
         "frame_rate": codec.frame_rate,
         "vocabulary": codec.codebook_size,
         "nominal_bits_per_second": codec.bitrate,
-        "parameters": language_model.model.num_parameters(),
-        "context": language_model.model.config.max_position_embeddings,
-        "language_model": {name: measure_likelihood(language_model, codec, [path]) for name, path in held_out.items()},
+        "parameters": model.model.num_parameters(),
+        "context": model.model.config.max_position_embeddings,
+        "language_model": {},
     }
+    with tempfile.TemporaryDirectory() as folder:
+        for name, table in tables.items():
+            shard = Path(folder) / "shard.parquet"
+            pyarrow.parquet.write_table(table, shard)
+            result["language_model"][name] = measure_likelihood(model, codec, [str(shard)])
     if counted:
-        train = read_tokens(counted, language_model)
-        result["ngrams"] = {
-            "counted": {"source": counted} | _describe(train),
-            "held_out": {
-                name: _ngrams(train, read_tokens(path, language_model), codec) for name, path in held_out.items()
-            },
-        }
+        train = _codes(read_tokens(counted, model))
+        found = {name: _ngrams(train, _codes(table), codec) for name, table in tables.items()}
+        result["ngrams"] = {"counted": {"source": counted} | _describe(train), "held_out": found}
     return result
+
+
+def _codes(table: pyarrow.Table) -> list[np.ndarray]:
+    return [np.array(row, np.int64) for row in table["codes"].to_pylist()]
 
 
 def _describe(recordings: list[np.ndarray]) -> dict[str, int]:

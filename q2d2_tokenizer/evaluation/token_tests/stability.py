@@ -103,7 +103,7 @@ class Stability:
         phase_step: Samples from one shift within a frame to the next.
     """
 
-    def __init__(self, codec: Q2D2Model, clips: list[Clip], seed: int = 0, phase_step: int = 8):
+    def __init__(self, codec: Q2D2Model, clips: list[Clip], seed: int = 0, phase_step: int = 16):
         self._codec, self._clips, self._seed, self._phase_step = codec, clips, seed, phase_step
         self._compare = Comparison(codec)
         self._rate, self._hop = codec.config.sampling_rate, codec.config.hop_length
@@ -148,14 +148,18 @@ class Stability:
         return self._compare(codes, np.concatenate(parts))
 
     def shifts(self) -> dict[str, Row]:
-        """Recordings without their first samples, as many as the key says, for phases of the hop."""
+        """Recordings without their first samples, as many as the key says, for phases of the hop.
+
+        A token is compared with that of the frame that lies nearest.
+        """
         steps = sorted({*range(0, self._hop, self._phase_step), round(SHIFT_SECONDS * self._rate)})
         bar = tqdm(steps, desc="shifts", disable=None)
         return {str(step): self._over_clips(self._shift, step) for step in bar}
 
     def _shift(self, clip: Clip, codes: np.ndarray, rng: np.random.Generator, samples: int) -> Row:
         moved = encode(self._codec, clip.audio[samples:])
-        return self._compare(codes[: len(moved)], moved)
+        wanted = codes[round(samples / self._hop) :][: len(moved)]
+        return self._compare(wanted, moved[: len(wanted)])
 
     def changes(self) -> dict[str, Row]:
         """Recordings with noise, in rooms, through other codecs, at other levels."""
@@ -205,7 +209,7 @@ def summarize(rows: list[Row], speakers: list[str]) -> Row:
     return result
 
 
-def measure_stability(codec: Q2D2Model, clips: list[Clip], seed: int = 0, phase_step: int = 8) -> Row:
+def measure_stability(codec: Q2D2Model, clips: list[Clip], seed: int = 0, phase_step: int = 16) -> Row:
     """Everything that the page tells of stability."""
     stability = Stability(codec, clips, seed, phase_step)
     return {
