@@ -7,6 +7,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from .model import LanguageModel, audio_generation_config
+from .pairs import FOLDER_LOADER
 
 
 def default_checkpoint() -> str:
@@ -41,6 +42,8 @@ def export_checkpoint(language_model: LanguageModel, folder: str | Path) -> int:
     if isinstance(rounded, LlamaForCausalLM):
         context = rounded.config.max_position_embeddings
         rounded.generation_config = audio_generation_config(language_model.layout, context)
+    elif (folder / f"{FOLDER_LOADER}.py").exists():
+        rounded.config.auto_map = {"AutoConfig": f"{FOLDER_LOADER}.Config"}
     halves = {name: weight.data.half() for name, weight in rounded.named_parameters()}  # tied ones once
     for name, weight in halves.items():
         if not torch.isfinite(weight).all():

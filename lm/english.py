@@ -8,6 +8,7 @@ num2words, without "and" and hyphens: 105 is "one hundred five".
 import re
 import unicodedata
 from collections.abc import Callable, Container
+from datetime import date
 
 
 def _table(entries: str) -> dict[str, str]:
@@ -44,7 +45,7 @@ _STARTERS = frozenset(
 )
 _ALWAYS_SPELLED = {"US", "UN", "AI", "ID", "AD"}  # in dictionaries as other words
 _NEVER_SPELLED = {"COVID"}  # in no dictionary yet
-_OFTEN_SPELLED = {"FBI", "CIA", "USA", "UK", "EU", "IBM", "UFO", "USB", "API", "CEO", "BCE", "CE"}
+_OFTEN_SPELLED = {"IV", "FBI", "CIA", "USA", "UK", "EU", "IBM", "UFO", "USB", "API", "CEO", "BCE", "CE"}
 _NUMBERED = """chapter part volume book act scene section article appendix war phase type class figure table title level
     stage grade bowl unit lesson mark""".split()
 _RULERS = """henry louis charles george edward james william richard elizabeth philip napoleon nicholas alexander
@@ -280,7 +281,10 @@ def _time(match: re.Match) -> str:
 
 
 def _date(year_digits: str, month: int, day: int, otherwise: str) -> str:
-    if not (1 <= month <= 12 and 1 <= day <= 31):
+    """Words of a date, or else what is read of digits that are none, such as those of February 30."""
+    try:
+        date(int(year_digits), month, day)
+    except ValueError:
         return otherwise
     return f" {_MONTHS[month - 1]} {ordinal(day)}, {_amount(year_digits, True)} "
 
@@ -375,7 +379,13 @@ _RULES: tuple[tuple[re.Pattern, _Replacement], ...] = (
     (re.compile(rf"\b({_RULER}|{_THING}) {_ROMAN}\b(?!\w|'(?!s\b))(?<! I)"), _numbered),
     (re.compile(rf"\b({_THING}) (I)\b(?!['’]\w)"), _numbered),
     (re.compile(rf"\b({_RULER}) (I)\b(?=[,.;:)]|'s| of\b|$)"), _numbered),
+    (re.compile(r"\b([A-Z][a-z]+) (IV)\b(?!['-]\w)"),  # not in "An IV drip"
+     lambda match: match[0] if match[1].lower() in _STARTERS else _numbered(match)),
+    (re.compile(rf"(?<![\w.'-])(?=[IVX]{{2,}}\b)(?!IV\b|XXX?\b){_ROMAN}\b(?!['-]\w)"),
+     lambda match: cardinal(_roman(match[1]))),
     # dates, times, numbers that are read digit by digit
+    (re.compile(r"(?<!\w)0([xXbB])([0-9A-Fa-f]+)\b"),
+     lambda match: f" zero {match[1]} {' '.join(_DIGIT_WORDS[int(c)] if c.isdigit() else c for c in match[2])} "),
     (re.compile(r"(?<![\w-])(\d{4})-(\d\d)-(\d\d)(?![\w-])"),
      lambda match: _date(match[1], int(match[2]), int(match[3]), _groups_of_digits(match))),
     (re.compile(r"(?<![\w/])(\d{1,2})/(\d{1,2})/(\d{4}|\d\d)(?![\w/])"), _slashed_date),

@@ -25,57 +25,11 @@ from .cache import CACHE_ARGUMENT, make_cache
 from .layout import AUDIO, BOS, EOS, PAD, Layout
 from .model import LanguageModel
 from .pairs import PairLlamaForCausalLM
+from .settings import GenerationSettings
 
 ENDED, MAX_LENGTH, LOOPED = "ended", "max_length", "looped"
 _NONE = np.empty(0, np.int64)
 _CANDIDATE_SEEDS = 1_000_003  # from the seed of one candidate to the next
-
-
-@dataclass(frozen=True)
-class GenerationSettings:
-    """What is sampled and when it ends; lengths are in codes."""
-
-    temperature: float = 0.5
-    """Temperature of sampling; 0 takes the likeliest code."""
-    top_k: int = 0
-    """Sample among that many likeliest codes; 0 for all."""
-    top_p: float = 0.9
-    """Sample among the likeliest codes of that total probability."""
-    guidance_scale: float = 1.0
-    """Move scores away from those without the text by this factor; 1 for not at all."""
-    candidates: int = 1
-    """Speak each text so often and keep the run whose codes the text explains best."""
-    repetition_penalty: float = 0.0
-    """Subtract this from the logit of a code for each time it occurs in the window."""
-    repetition_window: int = 40
-    """Count that many last codes for the penalty."""
-    min_codes: int = 1
-    """Allow the end only after that many codes."""
-    max_codes: int = 1500
-    """Stop after that many codes; the context may hold fewer."""
-    loop_codes: int = 150
-    """Stop when the last N codes hold at most N / 4 distinct ones; 0 for never."""
-    seed: int = 0
-    """Seed of sampling; row i of a batch has the seed plus i."""
-
-    def __post_init__(self):
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or self.repetition_penalty < 0:
-            raise ValueError(
-                "temperature, top_k and repetition_penalty must be at least 0 and top_p above 0 and at most 1, got "
-                f"{self.temperature}, {self.top_k}, {self.repetition_penalty} and {self.top_p}"
-            )
-        if self.guidance_scale < 0:
-            raise ValueError(f"guidance_scale must be at least 0, got {self.guidance_scale}")
-        if self.candidates < 1 or (self.candidates > 1 and self.guidance_scale == 1):
-            raise ValueError(
-                "candidates must be at least 1, and they are compared by what guidance computes: more than 1 need "
-                f"another guidance_scale than 1, got {self.candidates} and {self.guidance_scale}"
-            )
-        if not 1 <= self.min_codes <= self.max_codes or self.repetition_window < 1 or self.loop_codes < 0:
-            raise ValueError(
-                "lengths must keep to 1 <= min_codes <= max_codes, repetition_window >= 1 and loop_codes >= 0, got "
-                f"{self.min_codes}, {self.max_codes}, {self.repetition_window} and {self.loop_codes}"
-            )
 
 
 @dataclass(frozen=True)

@@ -10,44 +10,11 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 from .alignment import ALIGNMENT_FILE, Alignment
 from .layout import BOS, EOS, PAD, Layout
 from .pairs import AnyLlama, PairLlamaConfig, PairLlamaForCausalLM
+from .settings import ModelSettings
 from .text import TEXT_FILE, TextTokenizer
 
 IGNORED = -100
 _CLASSES = {"llama": LlamaForCausalLM, "pair_llama": PairLlamaForCausalLM}
-
-
-@dataclass
-class ModelSettings:
-    """Size of a language model; everything else is Llama's default."""
-
-    hidden_size: int = 384
-    """Width of the model."""
-    num_layers: int = 8
-    """Number of transformer blocks."""
-    num_heads: int = 6
-    """Attention heads per block."""
-    intermediate_size: int = 1024
-    """Width inside the MLPs."""
-    context: int = 1536
-    """Longest sequence, in tokens of text and audio."""
-    attention_dropout: float = 0.0
-    """Fraction of attention weights dropped in training."""
-    audio_head: str = "flat"
-    """Output layer for audio: flat, one softmax over all tokens; or pairs, one softmax per group of the codec."""
-    text_positions: str = "order"
-    """Positions of text: order, one after the other; or durations, where their sound is expected."""
-    tie_embeddings: bool = True
-    """Whether input and output share one table."""
-
-    def __post_init__(self):
-        if self.hidden_size % self.num_heads or (self.hidden_size // self.num_heads) % 2:
-            raise ValueError(
-                f"hidden_size must be an even multiple of num_heads, got {self.hidden_size} and {self.num_heads}"
-            )
-        if self.audio_head not in ("flat", "pairs"):
-            raise ValueError(f"audio_head must be 'flat' or 'pairs', got {self.audio_head!r}")
-        if self.text_positions not in ("order", "durations"):
-            raise ValueError(f"text_positions must be 'order' or 'durations', got {self.text_positions!r}")
 
 
 def audio_generation_config(layout: Layout, context: int) -> GenerationConfig:

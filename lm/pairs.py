@@ -10,19 +10,35 @@ read, never predicted. Body, weights layout and cache are those of `transformers
 """
 
 import math
+from typing import Any
 
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel, TemperatureLogitsWarper, TopPLogitsWarper
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaModel,
+    LogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.llama.modeling_llama import LlamaPreTrainedModel, LlamaRMSNorm
 
 from .cache import CACHE_ARGUMENT, make_cache
+from .generation_config import fields_of
 from .layout import EOS, PAD, codes_to_indices, indices_to_codes
 
 LARGEST_CODEBOOK = 65_536  # of which `log_probs` gives all probabilities
+FOLDER_LOADER = "from_package"  # module beside the bundled weights that finds this package
+_HONOURED = ("max_new_tokens", "max_length", "do_sample", "temperature", "top_k", "top_p")
 
 
 @strict
@@ -36,6 +52,11 @@ class PairLlamaConfig(LlamaConfig):
     model_type = "pair_llama"
 
     points_per_group: list[int] | tuple[int, ...] = (85, 85)
+
+    def __post_init__(self, **kwargs: Any):
+        if FOLDER_LOADER in str(kwargs.get("auto_map")):  # that of the bundled folder, no use for any other
+            del kwargs["auto_map"]
+        super().__post_init__(**kwargs)
 
     @property
     def codebook_size(self) -> int:
@@ -168,42 +189,54 @@ class PairLlamaForCausalLM(LlamaPreTrainedModel):
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
-        max_new_tokens: int = 750,
-        do_sample: bool = True,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
+        max_new_tokens: int | None = None,
+        do_sample: bool | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
         generator: torch.Generator | None = None,
         position_ids: Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
     ) -> Tensor:
         """Prompts with what follows them (B, S + n), padded where a row ended before the others.
 
         Args:
             input_ids: Prompts (B, S), shorter ones padded at their beginning.
             attention_mask: (B, S), 0 on that padding.
-            max_new_tokens: Most codes and `<eos>` per row.
-            do_sample: Whether to draw each point; else the most probable one is taken, group after group.
-            temperature: Divides the logits of every factor.
+            max_new_tokens: Most codes and `<eos>` per row; 750 if nothing says how many.
+            do_sample: Whether to draw each point, as by default; else the most probable one is taken, group after
+                group.
+            temperature: Divides the logits of every factor; 1 by default.
             top_p: Share of the probability of every factor that is drawn from, the most probable points first.
             generator: Source of randomness.
             position_ids: Positions (B, S) of the prompts, from `Layout.position_ids`.
+            generation_config: Values for what is not passed: max_new_tokens or max_length, do_sample, temperature,
+                top_k (of every factor) and top_p.
 
         Raises:
-            ValueError: If prompt and new tokens do not fit the context, or a value is out of range.
+            ValueError: If prompt and new tokens do not fit the context, a value is out of range, or the generation
+                config asks for anything else.
             RuntimeError: If the logits are not finite.
         """
         config = self.config
-        if input_ids.shape[1] + max_new_tokens > config.max_position_embeddings:
+        passed = dict(max_new_tokens=max_new_tokens, do_sample=do_sample, temperature=temperature, top_p=top_p)
+        settings = fields_of(generation_config, _HONOURED) if generation_config else {}
+        settings |= {name: value for name, value in passed.items() if value is not None}
+        size = input_ids.shape[1]
+        new_tokens = settings.get("max_new_tokens", settings.get("max_length", size + 750) - size)
+        if size + new_tokens > config.max_position_embeddings:
             raise ValueError(
-                f"a prompt of {input_ids.shape[1]} and {max_new_tokens} new tokens do not fit the context of "
+                f"a prompt of {size} and {new_tokens} new tokens do not fit the context of "
                 f"{config.max_position_embeddings}; shorten one of them"
             )
+        if new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, or max_length above the {size} of the prompt")
         if not input_ids.numel() or input_ids.min() < 0 or input_ids.max() >= config.num_ids:
             raise ValueError(f"input_ids must be a non-empty batch of ids within 0 and {config.num_ids - 1}")
-        warpers = [TemperatureLogitsWarper(float(temperature)), TopPLogitsWarper(top_p)] if do_sample else []
+        warpers = _warpers(settings)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         ended = torch.zeros_like(input_ids[:, 0], dtype=torch.bool)
         cache, new = make_cache(config), input_ids
-        for _ in range(max_new_tokens):
+        for _ in range(new_tokens):
             # Padding shifts the positions of a row, which changes nothing: rotary embeddings see distances alone.
             output = self(new, mask, cache, use_cache=True, position_ids=position_ids)
             token = self._next(output.last_hidden_state[:, -1], warpers, generator)
@@ -236,5 +269,19 @@ class PairLlamaForCausalLM(LlamaPreTrainedModel):
         ids = indices_to_codes(indices, self.points_per_group) + self.config.vocab_size
         return ids.masked_fill(ends, EOS)
 
+
+def _warpers(settings: dict[str, Any]) -> list[LogitsProcessor]:
+    """What changes the logits of a factor before a point is drawn; nothing if the most probable one is taken."""
+    if not settings.get("do_sample", True):
+        return []
+    warpers: list[LogitsProcessor] = [TemperatureLogitsWarper(float(settings.get("temperature", 1.0)))]
+    if settings.get("top_k"):
+        warpers.append(TopKLogitsWarper(settings["top_k"]))
+    return [*warpers, TopPLogitsWarper(settings.get("top_p", 1.0))]
+
+
+AutoConfig.register(PairLlamaConfig.model_type, PairLlamaConfig, exist_ok=True)
+for _auto in (AutoModel, AutoModelForCausalLM):
+    _auto.register(PairLlamaConfig, PairLlamaForCausalLM, exist_ok=True)
 
 AnyLlama = LlamaForCausalLM | PairLlamaForCausalLM

@@ -183,6 +183,10 @@ class TextTokenizer:
         content = self.model + (self.pronunciations.fingerprint.encode() if self.pronunciations else b"")
         return hashlib.sha256(content).hexdigest()[:16]
 
+    def pieces_with_scores(self) -> list[tuple[str, float]]:
+        """Every piece with its log probability, in the order of their numbers, for other readers of text."""
+        return [(self._processor.id_to_piece(i), self._processor.get_score(i)) for i in range(self.size)]
+
     @property
     def may_be_silent(self) -> np.ndarray:
         """Which pieces (size,) may have no sound: all but those with a phone."""

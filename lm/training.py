@@ -1,65 +1,25 @@
 """The trainer of the language model, with validation in bits."""
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from q2d2_tokenizer.training.loop import LoopConfig, ResumableTrainer
+from q2d2_tokenizer.training.loop import ResumableTrainer
 
 from .batches import TrainingBatches, validation_batches
 from .bundled import default_checkpoint
 from .data import TokenCorpus, expand_shards, shard_layout, shard_neighbours
 from .layout import LAYOUT_FILE, Layout
-from .model import LanguageModel, ModelSettings, make_language_model
+from .model import LanguageModel, make_language_model
 from .pairs import PairLlamaForCausalLM
 from .reading import add_reading_heads, first_batch_with_text
 from .scoring import Totals, make_scorer
+from .settings import ModelSettings, TrainConfig
 from .text import TextTokenizer
-
-
-@dataclass(kw_only=True)
-class TrainConfig(LoopConfig):
-    """Everything a training run depends on, besides the size of the model."""
-
-    data: list[str]
-    """Token shards (Parquet), folders or globs; list a source twice to weight it double."""
-    validation_data: list[str] = field(default_factory=list)
-    """Token shards to validate on, given like data; of other recordings."""
-    text_model: str = ""
-    """Text tokenizer, a file or a folder; a model of speech alone if empty."""
-    weights: str = ""
-    """Folder of a language model to begin from, or 'bundled'; random weights if empty."""
-    speech_data: list[str] = field(default_factory=list)
-    """More token shards to train on, given like data; their texts are ignored."""
-    spelled_share: float = 0.05
-    """Fraction of the words with a known pronunciation that are given in letters."""
-    reading_layers: list[int] = field(default_factory=list)
-    """Layers whose first two heads are initialised to attend to the current text, such as 1 2; see lm/reading.py."""
-    speech_only_share: float = 0.1
-    """Fraction of captioned recordings trained without their text."""
-    steps: int = 20_000
-    """Optimizer steps in all. 2,400 continue the bundled model on tokens of another codec; a new one takes 3,300 or
-    more on a few hours of one voice."""
-    tokens_per_batch: int = 8_192
-    """Tokens per step, padding included, over all processes."""
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
-    weight_decay: float = 0.1
-    """AdamW weight decay of matrices; other weights have none."""
-    warmup_steps: int = 200
-    decay_steps: int = 4_000
-    log_every: int = 20
-    validate_every: int = 500
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.weights and self.reading_layers:
-            raise ValueError("reading_layers would reset heads of the weights; leave one of the two out")
-        if not 0 <= self.speech_only_share <= 1:
-            raise ValueError(f"speech_only_share must be within 0 and 1, got {self.speech_only_share}")
 
 
 def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

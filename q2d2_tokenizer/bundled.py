@@ -1,10 +1,12 @@
 """Files that come with the package, and codecs by name."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
 
+from .configuration_q2d2 import Q2D2Config
 from .modeling_q2d2 import Q2D2Model
 
 _FOLDER = Path(__file__).parent
@@ -28,13 +30,34 @@ def codec_source(codec: str) -> str:
         codec: Folder, name on the Hub, or `bundled`.
 
     Raises:
-        ValueError: If no codec came with the package.
+        ValueError: If no codec came with the package, there is no such folder and it cannot be a name on the Hub
+            (owner/name), or the folder holds something else.
     """
-    if codec != BUNDLED:
-        return codec
-    if not Path(default_checkpoint()).is_dir():
-        raise ValueError("no codec comes with this installation; pass another codec than 'bundled'")
-    return default_checkpoint()
+    if codec == BUNDLED:
+        if not Path(default_checkpoint()).is_dir():
+            raise ValueError("no codec comes with this installation; pass another codec than 'bundled'")
+        return default_checkpoint()
+    if Path(codec).exists():
+        _check_folder(Path(codec))
+    elif codec.count("/") != 1 or codec[0] in "./~" or Path(codec).parent.is_dir():
+        raise ValueError(
+            f"there is no folder {codec}; a codec is a folder with config.json and weights, owner/name on the Hub "
+            f"(where there is no folder of that owner), or {BUNDLED!r}"
+        )
+    return codec
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that holds no codec of ours; says what it holds."""
+    if not (folder / "config.json").is_file():
+        hint = f"; did you mean {folder}/weights?" if (folder / "weights").is_dir() else ""
+        raise ValueError(f"{folder} is no folder of a codec: it has no config.json{hint}")
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{folder}/config.json is no JSON of a model: {error}") from error
+    if kind != Q2D2Config.model_type:
+        raise ValueError(f"{folder} holds a model of type {kind!r}, expected a codec of type {Q2D2Config.model_type!r}")
 
 
 def load_codec(codec: str = BUNDLED, device: str = "cpu", **options: Any) -> Q2D2Model:

@@ -8,6 +8,8 @@ from transformers import PreTrainedConfig
 
 from .lattices import group_sizes_in_points
 
+FOLDER_LOADER = "from_package"  # module of the bundled folder that finds the code in the package
+
 
 @strict
 class Q2D2Config(PreTrainedConfig):
@@ -21,7 +23,10 @@ class Q2D2Config(PreTrainedConfig):
         lattice: `rectangle`, `rhombic`, `hexagon`, `brick` or `bcc`.
         levels: Levels of each quantized channel.
         group_size: Channels that are quantized together: 1 (FSQ), 2 (Q2D2) or 3.
-        quantizer: Name of the quantizer.
+        quantizer: Name of the quantizer. One without a lattice, such as `vq`, takes the lattice `rectangle` in groups
+            of 1, and levels are the sizes of its codebooks.
+        quantizer_kwargs: Arguments of the quantizer that differ from its defaults. They are not completed: codecs are
+            older than some of them, and their files and fingerprints stay as they are.
         encoder: Name of the encoder.
         encoder_kwargs: Arguments of the encoder; what is left out is completed with its defaults.
         decoder: Name of the decoder.
@@ -43,6 +48,7 @@ class Q2D2Config(PreTrainedConfig):
     levels: list[int] | tuple[int, ...] = (9, 9, 9, 9)
     group_size: int = 2
     quantizer: str = "lattice"
+    quantizer_kwargs: dict[str, Any] | None = None
     encoder: str = "stft"
     encoder_kwargs: dict[str, Any] | None = None
     decoder: str = "vocos"
@@ -50,8 +56,10 @@ class Q2D2Config(PreTrainedConfig):
     block_frames: int = 768
 
     def __post_init__(self, **kwargs: Any):
+        self.quantizer_kwargs = self.quantizer_kwargs or {}
         self.encoder_kwargs = self.encoder_kwargs or {}
         self.decoder_kwargs = self.decoder_kwargs or {}
+        drop_folder_loader(kwargs)
         super().__post_init__(**kwargs)
         known = set(type(self).__dataclass_fields__) | _KEYS_OF_TRANSFORMERS
         unknown = sorted(key for key in kwargs if key not in known and not key.startswith("_"))
@@ -103,7 +111,20 @@ class Q2D2Config(PreTrainedConfig):
     def settings_of_tokens(self) -> dict[str, Any]:
         """What tokens depend on: all settings but those of the decoder and the size of blocks."""
         others = {"model_type", "decoder", "decoder_kwargs", "block_frames"}
-        return {name: getattr(self, name) for name in _own_fields() - others}
+        return {name: getattr(self, name) for name in _own_fields() - others if name in self.to_dict()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings; arguments of the quantizer only if there are some, as in files of codecs older than them."""
+        settings = super().to_dict()
+        if not settings.get("quantizer_kwargs"):
+            settings.pop("quantizer_kwargs", None)
+        return settings
+
+
+def drop_folder_loader(kwargs: dict[str, Any]) -> None:
+    """Remove the `auto_map` of the bundled folder: what is saved elsewhere would name a file that is not there."""
+    if FOLDER_LOADER in str(kwargs.get("auto_map")):
+        del kwargs["auto_map"]
 
 
 def _own_fields() -> set[str]:

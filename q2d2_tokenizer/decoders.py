@@ -56,7 +56,16 @@ class IstftHead(Float32Buffers):
 
     def _windows(self, real: Tensor, imaginary: Tensor) -> Tensor:
         """Windowed samples (B, T, n_fft) of spectra."""
-        return torch.fft.irfft(torch.complex(real, imaginary), self.n_fft) * self.window  # faster than torch.polar
+        return self.inverse_transform(real, imaginary) * self.window
+
+    def inverse_transform(self, real: Tensor, imaginary: Tensor) -> Tensor:
+        """Samples (..., n_fft) of the real and imaginary parts of the first frequencies, the others being zero."""
+        return torch.fft.irfft(torch.complex(real, imaginary), self.n_fft)  # faster than torch.polar
+
+    def transform(self, windows: Tensor) -> tuple[Tensor, Tensor]:
+        """Real and imaginary parts (..., n_fft // 2 + 1) of samples (..., n_fft)."""
+        spectra = torch.fft.rfft(windows)
+        return spectra.real, spectra.imag
 
     def _overlap(self, windows: Tensor, frame_mask: Tensor | None) -> Tensor:
         """Audio (B, T, hop_length) of windowed samples (B, T, n_fft)."""
@@ -115,11 +124,11 @@ class ExcitedIstftHead(IstftHead):
         low = low if frame_mask is None else low * frame_mask.unsqueeze(-1).float()
         real, imaginary, source = x[..., self.n_fft :].chunk(3, dim=-1)
         windows = frame_signal(low.flatten(1), self.n_fft, self.hop_length) * self.window
-        excitation = torch.fft.rfft(windows)  # (B, T, n_fft // 2 + 1)
-        power = excitation.real.square() + excitation.imag.square()
+        excitation = self.transform(windows)  # 2 x (B, T, n_fft // 2 + 1)
+        power = excitation[0].square() + excitation[1].square()
         scale = source * (self._smooth(power) + self.SILENCE).rsqrt()
-        real = torch.addcmul(real, scale, excitation.real)
-        return self._windows(real, torch.addcmul(imaginary, scale, excitation.imag))
+        real = torch.addcmul(real, scale, excitation[0])
+        return self._windows(real, torch.addcmul(imaginary, scale, excitation[1]))
 
     def _smooth(self, power: Tensor) -> Tensor:
         """Means (B, T, F) of the bins around each: means of means, which take a third of the time of `avg_pool1d`."""

@@ -126,8 +126,10 @@ class StftEncoder(Encoder):
     def _mel(self, windows: Tensor) -> Tensor:
         """Magnitudes (B, T, n_mels) of windowed frames (B, T, n_fft)."""
         squares = torch.view_as_real(torch.fft.rfft(windows)).to(self.mel_filters.dtype).square()
-        magnitude = (squares[..., 0] + squares[..., 1]).sqrt()  # many times as fast as abs() on a CPU
-        return magnitude @ self.mel_filters
+        power = squares[..., 0] + squares[..., 1]  # its root is many times as fast as abs() on a CPU
+        if power.requires_grad:  # the root has an infinite derivative at zero, which silence has
+            power = power.clamp_min(torch.finfo(power.dtype).tiny)
+        return power.sqrt() @ self.mel_filters
 
 
 class SeanetResidual(nn.Module):

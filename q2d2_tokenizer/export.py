@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from transformers.dynamic_module_utils import custom_object_save
 
-from .configuration_q2d2 import Q2D2Config
+from .configuration_q2d2 import FOLDER_LOADER, Q2D2Config
 from .feature_extraction_q2d2 import Q2D2FeatureExtractor
 from .modeling_q2d2 import Q2D2Model
 from .processing_q2d2 import Q2D2Processor
@@ -19,6 +19,13 @@ _MODEL_AUTO_MAP = {
 _PROCESSOR_AUTO_MAP = {
     "AutoFeatureExtractor": "feature_extraction_q2d2.Q2D2FeatureExtractor",
     "AutoProcessor": "processing_q2d2.Q2D2Processor",
+}
+
+# Of the bundled folder: a module in it finds the code in the package, so that it is not there twice.
+_FOLDER_MODEL_AUTO_MAP = {"AutoConfig": f"{FOLDER_LOADER}.Config"}
+_FOLDER_PROCESSOR_AUTO_MAP = {
+    "AutoFeatureExtractor": f"{FOLDER_LOADER}.FeatureExtractor",
+    "AutoProcessor": f"{FOLDER_LOADER}.Processor",
 }
 
 
@@ -43,6 +50,8 @@ def export_checkpoint(model: Q2D2Model, folder: str | Path, remote_code: bool = 
     vars(rounded.config).pop("auto_map", None)  # of a model that was itself loaded from a folder with code
     if remote_code:
         rounded.config.auto_map = dict(_MODEL_AUTO_MAP)
+    elif _finds_package(folder):
+        rounded.config.auto_map = dict(_FOLDER_MODEL_AUTO_MAP)
     parameters = {name for name, _ in rounded.named_parameters()}
     state = {name: x.half() if name in parameters else x for name, x in rounded.state_dict().items()}
     rounded.save_pretrained(folder, state_dict=state)
@@ -68,4 +77,10 @@ def save_feature_extractor(config: Q2D2Config, folder: Path, remote_code: bool =
         feature_extractor.auto_map = dict(_PROCESSOR_AUTO_MAP)
         for cls in (Q2D2Model, Q2D2Processor):  # with the files they import
             custom_object_save(cls, folder)
+    elif _finds_package(folder):
+        feature_extractor.auto_map = dict(_FOLDER_PROCESSOR_AUTO_MAP)
     feature_extractor.save_pretrained(folder)
+
+
+def _finds_package(folder: Path) -> bool:
+    return (folder / f"{FOLDER_LOADER}.py").exists()

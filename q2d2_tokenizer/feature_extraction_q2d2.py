@@ -1,6 +1,7 @@
 """Feature extractor of the codec: recordings of any length -> one padded batch."""
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,12 @@ from torch import Tensor
 from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.utils import PaddingStrategy, TensorType
 
+from .configuration_q2d2 import drop_folder_loader
+
 logger = logging.getLogger(__name__)
+_Audio = np.ndarray | Tensor | Sequence
+MAX_PEAK = 8.0  # of full scale; above it, samples are of another scale
+_LOUD_PEAK = 2.0
 _INTEGER_SCALE = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
 
 
@@ -34,6 +40,7 @@ class Q2D2FeatureExtractor(SequenceFeatureExtractor):
     processor_class: str
 
     def __init__(self, feature_size: int = 1, sampling_rate: int = 24000, padding_value: float = 0.0, **kwargs: Any):
+        drop_folder_loader(kwargs)
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
         if feature_size != 1:
             raise ValueError(f"feature_size must be 1, since the codec is mono, got {feature_size}")
@@ -42,30 +49,34 @@ class Q2D2FeatureExtractor(SequenceFeatureExtractor):
 
     def __call__(
         self,
-        audio: np.ndarray | Tensor | Sequence,
+        audio: _Audio | None = None,
         padding: bool | str | PaddingStrategy = True,
         max_length: int | None = None,
         truncation: bool = False,
         return_tensors: str | TensorType | None = None,
         sampling_rate: int | None = None,
+        raw_audio: _Audio | None = None,
     ) -> BatchFeature:
         """Batch of one recording or of a list of recordings.
 
         Args:
             audio: A recording, or a list of them: array, tensor or list of samples of shape (N,) or (1, N). Floats lie
-                within plus or minus 1; int16 and int32 are scaled to that range.
+                within plus or minus 1; int16 and int32 are scaled to that range. A peak above 2 is warned of, above 8
+                it is refused.
             padding: `True` or `"longest"` to the longest recording, `"max_length"`, or `False` to keep every length.
             max_length: Length in samples for `padding="max_length"` and for `truncation`.
             truncation: Cut what is longer than `max_length`.
             return_tensors: `"pt"` or `"np"`; numpy arrays if left out, or a list of them without padding.
             sampling_rate: Rate of `audio`, in Hz; checked.
+            raw_audio: Another name of `audio`, which EnCodec and DAC use.
 
         Returns:
             `input_values` (B, 1, N) float32 and `padding_mask` (B, N) int32, 1 for samples and 0 for padding.
 
         Raises:
-            ValueError: On another sampling rate, more than one channel, no samples, samples that are not finite or of
-                another type, or lengths that do not fit `max_length`.
+            ValueError: Without audio or with both names of it, on another sampling rate, more than one channel, no
+                samples, samples that are not finite, of another scale or another type, or lengths that do not fit
+                `max_length`.
         """
         self._check_sampling_rate(sampling_rate)
         if max_length is not None and max_length < 1:
@@ -73,7 +84,7 @@ class Q2D2FeatureExtractor(SequenceFeatureExtractor):
         strategy = _padding_strategy(padding)
         if max_length is None and (truncation or strategy == PaddingStrategy.MAX_LENGTH):
             raise ValueError("truncation=True and padding='max_length' need max_length, got None; pass it, in samples")
-        rows = [row[: max_length if truncation else None] for row in _recordings(audio)]
+        rows = [row[: max_length if truncation else None] for row in _recordings(_either(audio, raw_audio))]
         masks = [np.ones(len(row), np.int32) for row in rows]
         longest = max(len(row) for row in rows)
         if strategy == PaddingStrategy.DO_NOT_PAD:
@@ -107,6 +118,8 @@ def to_float32(samples: np.ndarray) -> np.ndarray:
         ValueError: On any other integer type, and on what is not a number.
     """
     if samples.dtype in _INTEGER_SCALE:
+        if samples.dtype == np.int32 and 0 < samples.max(initial=0) < 2**23:
+            logger.warning("int32 samples peak 48 dB below full scale; if they hold 24 bits, multiply them by 256")
         return samples.astype(np.float32) / _INTEGER_SCALE[samples.dtype]
     if not np.issubdtype(samples.dtype, np.floating):
         raise ValueError(f"samples must be floats, int16 or int32, got {samples.dtype}; read files with soundfile")
@@ -114,7 +127,43 @@ def to_float32(samples: np.ndarray) -> np.ndarray:
         return samples.astype(np.float32)
 
 
-def _recordings(audio: np.ndarray | Tensor | Sequence) -> list[np.ndarray]:
+def _either(audio: _Audio | None, raw_audio: _Audio | None) -> _Audio:
+    """The one that was passed."""
+    if audio is not None and raw_audio is not None:
+        raise ValueError("audio and raw_audio are two names of one argument; pass one of them, got both")
+    given = raw_audio if audio is None else audio
+    if given is None:
+        raise ValueError("audio is missing; pass a recording or a list of them")
+    return given
+
+
+def check_peak(peak: float, name: str) -> None:
+    """Refuse samples by their peak if they are not finite or of another scale.
+
+    Args:
+        peak: Of the samples as floats; 1 is full scale.
+        name: What errors call the samples.
+
+    Raises:
+        ValueError: If they cannot be used.
+    """
+    if not math.isfinite(peak):
+        raise ValueError(f"{name} has NaN or infinite samples; repair or drop it")
+    if peak > MAX_PEAK:
+        raise ValueError(f"{name} {_scale(peak)}, at most {MAX_PEAK:.0f} is taken")
+
+
+def warn_if_loud(peak: float, name: str) -> None:
+    """Warn if the samples may be of another scale, given their peak."""
+    if peak > _LOUD_PEAK:
+        logger.warning("%s %s", name, _scale(peak))
+
+
+def _scale(peak: float) -> str:
+    return f"has a peak of {peak:.3g}; floats lie within plus or minus 1: divide samples of 16 bits by 32768"
+
+
+def _recordings(audio: _Audio) -> list[np.ndarray]:
     """Checked samples (N,) float32 of one recording or of each of a list."""
     is_batch = isinstance(audio, (list, tuple)) and len(audio) > 0 and not _is_number(audio[0])
     if not is_batch:
@@ -126,7 +175,7 @@ def _is_number(value: Any) -> bool:
     return not isinstance(value, (list, tuple, str, bytes, dict)) and getattr(value, "ndim", 0) == 0
 
 
-def _mono(recording: np.ndarray | Tensor | Sequence, name: str) -> np.ndarray:
+def _mono(recording: _Audio, name: str) -> np.ndarray:
     if isinstance(recording, Tensor):
         recording = recording.detach().cpu()
         recording = (recording.float() if recording.is_floating_point() else recording).numpy()
@@ -143,8 +192,9 @@ def _mono(recording: np.ndarray | Tensor | Sequence, name: str) -> np.ndarray:
     if samples.size == 0:
         raise ValueError(f"{name} is empty; it needs at least one sample")
     samples = to_float32(samples)
-    if not np.isfinite(samples).all():
-        raise ValueError(f"{name} has NaN or infinite samples; repair or drop it")
+    peak = float(np.abs(samples).max())
+    check_peak(peak, name)
+    warn_if_loud(peak, name)
     return samples
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+BORDERS = ("edge", "inside")
+
 
 @dataclass(frozen=True)
 class Coset:
@@ -73,18 +75,19 @@ def brick(levels: Sequence[int]) -> list[Coset]:
 
 @dataclass(frozen=True)
 class Lattice:
-    """A named lattice: how to build it and for which group sizes it is defined."""
+    """A named lattice: how to build it, for which group sizes it is defined, and the volume of a cell."""
 
     build: Callable[[Sequence[int]], list[Coset]]
     group_sizes: tuple[int, ...]
+    cell_volume: float
 
 
 LATTICES: dict[str, Lattice] = {
-    "rectangle": Lattice(rectangle, (1, 2, 3)),
-    "rhombic": Lattice(centred, (2,)),
-    "hexagon": Lattice(hexagon, (2,)),
-    "brick": Lattice(brick, (2,)),
-    "bcc": Lattice(centred, (3,)),
+    "rectangle": Lattice(rectangle, (1, 2, 3), 1.0),
+    "rhombic": Lattice(centred, (2,), 0.5),
+    "hexagon": Lattice(hexagon, (2,), math.sqrt(3.0) / 2),
+    "brick": Lattice(brick, (2,), 1.0),
+    "bcc": Lattice(centred, (3,), 0.5),
 }
 
 
@@ -116,6 +119,38 @@ def build_groups(lattice: str, levels: Sequence[int], group_size: int) -> list[l
 def group_sizes_in_points(lattice: str, levels: Sequence[int], group_size: int) -> list[int]:
     """Number of lattice points `G_j` of every group; their product is the codebook size."""
     return [sum(c.num_points for c in cosets) for cosets in build_groups(lattice, levels, group_size)]
+
+
+def box_half_widths(lattice: str, levels: Sequence[int], group_size: int, border: str = "edge") -> tuple[float, ...]:
+    """Half-widths of the box that latents are bounded to, in lattice units, for every channel.
+
+    With the border on the `edge` they are those of the levels, and much of an outermost cell lies outside of the box.
+    With the border `inside` all sides of a group's box are moved out by the same room, so that its volume is that of
+    all cells: half a cell for `rectangle`, about a quarter of a unit for `rhombic`.
+
+    Raises:
+        ValueError: If the border is unknown.
+    """
+    if border not in BORDERS:
+        raise ValueError(f"border must be one of {sorted(BORDERS)}, got {border!r}")
+    widths = list(half_widths(levels))
+    if border == "edge":
+        return tuple(widths)
+    for j, count in enumerate(group_sizes_in_points(lattice, levels, group_size)):
+        group = slice(j * group_size, (j + 1) * group_size)
+        room = _room(widths[group], count * LATTICES[lattice].cell_volume)
+        widths[group] = [width + room for width in widths[group]]
+    return tuple(widths)
+
+
+def _room(widths: Sequence[float], volume: float) -> float:
+    """By how much to move out all sides of a box of these half-widths, to give it this volume."""
+    low, high = -min(widths), max(widths) + 1.0
+    for _ in range(60):  # bisection
+        middle = (low + high) / 2
+        too_small = math.prod(2 * (width + middle) for width in widths) < volume
+        low, high = (middle, high) if too_small else (low, middle)
+    return low
 
 
 def lattice_points(cosets: Sequence[Coset]) -> list[tuple[float, ...]]:

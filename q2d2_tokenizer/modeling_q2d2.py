@@ -21,6 +21,7 @@ from .configuration_q2d2 import Q2D2Config
 from .decoders import DECODERS
 from .encoders import ENCODERS
 from .quantizers import QUANTIZERS
+from .quantizers_baselines import FiniteScalarQuantizer  # noqa: F401  (registers it, and its neighbours)
 from .streaming import ChunkDecoder, ChunkEncoder, Q2D2DecoderCache, Q2D2EncoderCache
 from .validation_q2d2 import (
     check_audio,
@@ -92,12 +93,12 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
         super().__init__(config)
         config.encoder_kwargs = ENCODERS.resolve(config.encoder, config.encoder_kwargs or {})
         config.decoder_kwargs = DECODERS.resolve(config.decoder, config.decoder_kwargs or {})
-        QUANTIZERS.resolve(config.quantizer, {})
+        quantizer_kwargs = QUANTIZERS.resolve(config.quantizer, config.quantizer_kwargs or {})
         # `from_pretrained` gives a tensor the dtype it is made with: float32 here, whatever dtype is asked for, and
         # integers stay integers. `_keep_in_fp32_modules_strict` would turn the integer tables into floats.
         with local_torch_dtype(torch.float32):
             self.encoder = ENCODERS[config.encoder](config, **config.encoder_kwargs)
-            self.quantizer = QUANTIZERS[config.quantizer](config)
+            self.quantizer = QUANTIZERS[config.quantizer](config, **quantizer_kwargs)
         self.decoder = DECODERS[config.decoder](config, **config.decoder_kwargs)
         self.post_init()
 

@@ -17,7 +17,7 @@ class Q2D2Processor(ProcessorMixin):
     def __init__(self, feature_extractor: Q2D2FeatureExtractor):
         super().__init__(feature_extractor)
 
-    def __call__(self, audio: Any, **kwargs: Any) -> BatchFeature:
+    def __call__(self, audio: Any = None, **kwargs: Any) -> BatchFeature:
         """Same as the call of the feature extractor, [`Q2D2FeatureExtractor.__call__`]."""
         return self.feature_extractor(audio, **kwargs)
 

@@ -7,15 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from .configuration_q2d2 import Q2D2Config
-from .lattices import build_groups, half_widths
+from .lattices import box_half_widths, build_groups
 from .layers import Float32Module
 from .registry import Registry
 
 QUANTIZERS = Registry("quantizer")
+BOUNDS = {"tanh": 1.0, "ifsq": 0.8}  # name -> gain a of tanh(a z); 2 sigmoid(1.6 z) - 1 of iFSQ is tanh(0.8 z)
 ROUNDING_MARGIN = 3e-5  # lattice units; above what rounding was seen to move a channel, see docs/LOG.md
 
 
-def _mixed_radix(sizes: Sequence[int]) -> list[int]:
+def mixed_radix(sizes: Sequence[int]) -> list[int]:
     """Place values of a number whose first digit, of base `sizes[0]`, is the least significant."""
     places = [1]
     for size in sizes[:-1]:
@@ -33,6 +34,7 @@ class Lattices(nn.Module):
         lattice: Name in `lattices.LATTICES`.
         levels: Levels of each of the d channels.
         group_size: Channels per group.
+        border: `edge` or `inside`; see `lattices.box_half_widths`.
     """
 
     offset: Tensor
@@ -44,9 +46,9 @@ class Lattices(nn.Module):
     group_place: Tensor
     half_width: Tensor
 
-    def __init__(self, lattice: str, levels: list[int] | tuple[int, ...], group_size: int):
+    def __init__(self, lattice: str, levels: list[int] | tuple[int, ...], group_size: int, border: str = "edge"):
         super().__init__()
-        self._settings = (lattice, tuple(levels), group_size)
+        self._settings = (lattice, tuple(levels), group_size, border)
         groups = build_groups(lattice, levels, group_size)
         self.group_size = group_size
         self.points_per_group = [sum(coset.num_points for coset in cosets) for cosets in groups]
@@ -55,11 +57,11 @@ class Lattices(nn.Module):
         self._add_table("offset", [[c.offset for c in cosets] for cosets in pairs], torch.float32)  # (2, P, g)
         self._add_table("step", [[c.step for c in cosets] for cosets in pairs], torch.float32)  # (2, P, g)
         self._add_table("count", [[c.count for c in cosets] for cosets in pairs])  # (2, P, g)
-        self._add_table("axis_place", [[_mixed_radix(c.count) for c in cosets] for cosets in pairs])  # (2, P, g)
+        self._add_table("axis_place", [[mixed_radix(c.count) for c in cosets] for cosets in pairs])  # (2, P, g)
         self._add_table("first_coset_size", [c.num_points for c in pairs[0]])  # (P,)
         self._add_table("group_base", self.points_per_group)  # (P,)
-        self._add_table("group_place", _mixed_radix(self.points_per_group))  # (P,)
-        self._add_table("half_width", half_widths(levels), torch.float32)  # (d,)
+        self._add_table("group_place", mixed_radix(self.points_per_group))  # (P,)
+        self._add_table("half_width", box_half_widths(lattice, levels, group_size, border), torch.float32)  # (d,)
         self.register_load_state_dict_post_hook(_check_tables)
 
     def _add_table(self, name: str, values: Sequence, dtype: torch.dtype = torch.int64) -> None:
@@ -72,15 +74,15 @@ class Lattices(nn.Module):
         Raises:
             ValueError: If they are of other levels or of another lattice.
         """
-        lattice, levels, group_size = self._settings
+        lattice, levels, group_size, border = self._settings
         with torch.device("cpu"):
-            expected = Lattices(lattice, levels, group_size).state_dict()
+            expected = Lattices(lattice, levels, group_size, border).state_dict()
         wrong = [name for name, table in self.state_dict().items() if not torch.equal(table.cpu(), expected[name])]
         if wrong:
             raise ValueError(
                 f"the tables {wrong} in the weights are not those of lattice {lattice!r} with levels {list(levels)} in "
-                f"groups of {group_size}, which the config asks for; they have {self.group_base.tolist()} points a "
-                f"group instead of {expected['group_base'].tolist()}"
+                f"groups of {group_size} and border {border!r}, which the config asks for; they have "
+                f"{self.group_base.tolist()} points a group instead of {expected['group_base'].tolist()}"
             )
 
     def nearest(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,9 +135,10 @@ def _check_tables(lattices: Lattices, incompatible_keys: object) -> None:
 
 
 class Quantizer(Float32Module):
-    """The contract of a quantizer: `codebook_size`, `forward`, `encode` and `decode`, all computed in float32 at least.
+    """The contract of a quantizer: `codebook_size`, `forward`, `encode`, `decode` and `codes_to_indices`.
 
-    `encode_stable` may be left as it is: every code then counts as uncertain, which is right but slow.
+    All is computed in float32 at least. `encode_stable` may be left as it is: every code then counts as uncertain,
+    which is right but slow. So may `learn`, by a quantizer that the losses of the audio teach all it has to learn.
     """
 
     codebook_size: int
@@ -150,6 +153,13 @@ class Quantizer(Float32Module):
         """Quantized latents (B, T, D), with a gradient to the latents, and codes (B, T) of latents (B, T, D)."""
         raise NotImplementedError
 
+    def learn(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What `forward` gives, and a loss () of the quantizer's own, if it has one; what training calls.
+
+        In training mode, this may also move a codebook that no gradient reaches, unless all parameters are frozen.
+        """
+        return *self(latents), None
+
     def encode(self, latents: Tensor) -> Tensor:
         """Codes (B, T) int64 of latents (B, T, D); computed in float64 if the latents and all parameters are."""
         return self(latents)[1]
@@ -163,6 +173,10 @@ class Quantizer(Float32Module):
         """Quantized latents (B, T, D) of codes (B, T) within `0 <= codes < codebook_size`."""
         raise NotImplementedError
 
+    def codes_to_indices(self, codes: Tensor) -> Tensor:
+        """Indices (..., P) of codes (...), one for each of `config.points_per_group`."""
+        raise NotImplementedError
+
 
 @QUANTIZERS.register("lattice")
 class LatticeQuantizer(Quantizer):
@@ -171,22 +185,41 @@ class LatticeQuantizer(Quantizer):
     Linear -> tanh -> times half-width -> nearest lattice point (straight-through) -> divided by half-width ->
     Linear. Runs in float32 whatever the autocast state, since bfloat16 merges neighbouring codes.
 
-    Source: Q2D2, arXiv 2512.01537, section 3.
+    Source: Q2D2, arXiv 2512.01537, section 3; the bound `ifsq`: arXiv 2601.17124.
+
+    Args:
+        config: Of the codec.
+        bound: Name in `BOUNDS`: `tanh`, or the flatter bound of iFSQ. The linear layer before it can learn to be
+            either, so they differ where training begins.
+        border: Where the outermost points lie: on the `edge` of the box, half of their cells outside, or so far
+            `inside` that the cells fill the box; see `lattices.box_half_widths`.
+        rotation: Whether to turn the channels by a learned rotation before the bound, and back behind the lattice. The
+            linear layers could learn that too, so it changes how pairs are learned, not what they can be.
     """
 
-    def __init__(self, config: Q2D2Config):
+    def __init__(self, config: Q2D2Config, bound: str = "tanh", border: str = "edge", rotation: bool = False):
         super().__init__()
-        self.codebook_size = config.codebook_size
-        self.lattices = Lattices(config.lattice, config.levels, config.group_size)
-        self.project_in = nn.Linear(config.hidden_size, len(config.levels))
-        self.project_out = nn.Linear(len(config.levels), config.hidden_size)
+        if bound not in BOUNDS:
+            raise ValueError(f"bound must be one of {sorted(BOUNDS)}, got {bound!r}")
+        self.gain = BOUNDS[bound]
+        self.codebook_size, channels = config.codebook_size, len(config.levels)
+        self.lattices = Lattices(config.lattice, config.levels, config.group_size, border)
+        self.project_in = nn.Linear(config.hidden_size, channels)
+        self.project_out = nn.Linear(channels, config.hidden_size)
+        self.skew = nn.Parameter(torch.zeros(channels, channels)) if rotation else None
+
+    def _rotate(self, vectors: Tensor, back: bool = False) -> Tensor:
+        if self.skew is None:
+            return vectors
+        skew = self.skew - self.skew.T
+        return vectors @ torch.linalg.matrix_exp(-skew if back else skew)
 
     def _bound(self, latents: Tensor) -> Tensor:
         latents = latents if latents.dtype == torch.float64 else latents.float()
-        return self.project_in(latents).tanh() * self.lattices.half_width
+        return (self.gain * self._rotate(self.project_in(latents))).tanh() * self.lattices.half_width
 
     def _project_out(self, points: Tensor) -> Tensor:
-        return self.project_out(points / self.lattices.half_width)
+        return self.project_out(self._rotate(points / self.lattices.half_width, back=True))
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(latents.device.type, enabled=False):
@@ -209,3 +242,6 @@ class LatticeQuantizer(Quantizer):
     def decode(self, codes: Tensor) -> Tensor:
         with torch.autocast(codes.device.type, enabled=False):
             return self._project_out(self.lattices.indices_to_points(self.lattices.codes_to_indices(codes)))
+
+    def codes_to_indices(self, codes: Tensor) -> Tensor:
+        return self.lattices.codes_to_indices(codes)

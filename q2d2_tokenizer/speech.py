@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ import numpy as np
 import soundfile
 
 import lm
-from lm.generate import Generation, GenerationSettings, make_prompt
+from lm.generate import Generation, make_prompt
 from lm.model import LanguageModel
+from lm.settings import CONTINUATION, SpeechOptions
 from lm.text import split_text
 from lm.timing import WordTime, word_times
 
@@ -27,39 +28,6 @@ _CHUNK_CODES = 24
 PART_CHARACTERS = 150
 
 Recording = str | Path | np.ndarray
-
-
-@dataclass(frozen=True)
-class SpeechOptions(GenerationSettings):
-    """How speech is sampled and how long it may be."""
-
-    guidance_scale: float = 2.0  # was best for an earlier bundled model on held-out texts, see docs/LOG.md
-    """How far scores are moved away from those without the text; 1 for not at all."""
-    min_codes: int = field(init=False, default=1)
-    max_codes: int = field(init=False, default=1500)
-    max_seconds: float = 20.0
-    """Longest speech generated at a time, in seconds."""
-    min_seconds: float = 0.0
-    """Speech before the model may end, in seconds."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not 0 <= self.min_seconds < float("inf") or not 0 < self.max_seconds < float("inf"):
-            raise ValueError(
-                f"max_seconds must be a number above 0 and min_seconds at least 0, got {self.max_seconds} and "
-                f"{self.min_seconds}"
-            )
-
-    def settings(self, frame_rate: float) -> GenerationSettings:
-        """Settings of generation, with seconds as codes of a codec with `frame_rate` codes a second."""
-        values = {one.name: getattr(self, one.name) for one in fields(GenerationSettings)}
-        values["min_codes"] = max(1, round(self.min_seconds * frame_rate))
-        values["max_codes"] = max(1, round(self.max_seconds * frame_rate))
-        return GenerationSettings(**values)
-
-
-# At a temperature of .5, which is best for text, 8 of 16 fell silent; docs/LOG.md.
-CONTINUATION = SpeechOptions(temperature=1.0, max_seconds=10.0)
 
 
 def decode_chunks(codec: Q2D2Model, codes: Iterable[int]) -> Iterator[np.ndarray]:

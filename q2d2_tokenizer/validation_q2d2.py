@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from .feature_extraction_q2d2 import check_peak, warn_if_loud
 from .streaming import Q2D2DecoderCache, Q2D2EncoderCache
 
 
@@ -29,8 +30,10 @@ def check_audio(input_values: Tensor, padding_mask: Tensor | None, is_chunk: boo
     lengths = _lengths(padding_mask, (input_values.shape[0], input_values.shape[2]), "padding_mask", "samples")
     if not lengths or (min(lengths) < 1 and not is_chunk):
         raise ValueError("every recording needs at least one sample, got an empty one; drop it before encoding")
-    if not all(torch.isfinite(audio[0, :n]).all() for audio, n in zip(input_values, lengths, strict=True)):
-        raise ValueError("input_values must be finite, got NaN or infinite samples")
+    for index, length in enumerate(lengths):
+        peak = input_values[index, 0, :length].abs().amax().item() if length else 0.0
+        check_peak(peak, f"input_values[{index}]")
+        warn_if_loud(peak, f"input_values[{index}]")
     return lengths
 
 

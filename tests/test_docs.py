@@ -16,7 +16,7 @@ from language_models import make_llama, make_tokenizer
 from q2d2_tokenizer import Q2D2Config, Q2D2Model, default_checkpoint, read_audio, sample_recording
 
 ROOT = Path(__file__).parent.parent
-GENERATED = {"RESULTS.md"}
+GENERATED = {"RESULTS.md", "STUDY.md"}
 PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").glob("*.md") if path.name not in GENERATED)]
 BLOCK = re.compile(r"(<!-- test: slow -->\n)?```python\n(.*?)```", re.DOTALL)
 

@@ -51,6 +51,24 @@ def test_forms_of_the_same_recording_give_the_same_batch(fe, speech_like, conver
     assert np.array_equal(inputs["input_values"][0, 0], audio)
 
 
+def test_raw_audio_is_another_name_of_audio(fe, speech_like):
+    audio = speech_like(500)
+    processor = Q2D2Processor(fe)
+    for call in (fe, processor):
+        by_position, by_name, by_old_name = (
+            call(audio, sampling_rate=RATE),
+            call(audio=audio, sampling_rate=RATE),
+            call(raw_audio=audio, sampling_rate=RATE),
+        )
+        assert by_position.keys() == by_old_name.keys()
+        for name, value in by_position.items():
+            assert np.array_equal(by_name[name], value) and np.array_equal(by_old_name[name], value)
+        with pytest.raises(ValueError, match="two names of one argument.*got both"):
+            call(audio, raw_audio=audio, sampling_rate=RATE)
+        with pytest.raises(ValueError, match="audio is missing"):
+            call(sampling_rate=RATE)
+
+
 @pytest.mark.parametrize(("dtype", "scale"), [(np.int16, 2**15), (np.int32, 2**31)])
 def test_integers_are_scaled_to_plus_or_minus_one(fe, dtype, scale):
     info = np.iinfo(dtype)

@@ -241,7 +241,7 @@ def test_gradient_reaches_every_weight():
         {"decoder_kwargs": VOCOS | {"attention": True}},
     ):
         model = make_model(**settings)
-        audio, codes = Autoencoder(model)(noise(2, 1, 30 * HOP))
+        audio, codes, _ = Autoencoder(model)(noise(2, 1, 30 * HOP))
         assert audio.shape == (2, 1, 30 * HOP) and codes.shape == (2, 30)
         audio.square().mean().backward()
         for name, weight in model.named_parameters():
@@ -272,9 +272,9 @@ def test_tokens_do_not_depend_on_the_state_of_autograd(any_model: Q2D2Model, mod
 @pytest.mark.parametrize("mode", GRAD_MODES)
 def test_training_path_does_not_depend_on_the_state_of_autograd(model: Q2D2Model, mode):
     audio = noise(2, 1, 100 * HOP)
-    latents, (values, codes) = model.encoder(audio), Autoencoder(model)(audio)
+    latents, (values, codes, _) = model.encoder(audio), Autoencoder(model)(audio)
     with mode():
-        found_values, found_codes = Autoencoder(model)(audio)
+        found_values, found_codes, _ = Autoencoder(model)(audio)
         assert torch.equal(model.encoder(audio), latents)
         assert torch.equal(found_values, values) and torch.equal(found_codes, codes)
 
@@ -285,6 +285,9 @@ def test_what_is_exact_is_said_and_not_guessed(model: Q2D2Model):
     assert not torch.equal(exact, in_training) and torch.allclose(exact, in_training, atol=0.5)
     (gradient,) = torch.autograd.grad(in_training.sum(), audio)
     assert (gradient != 0).any()
+    with_silence = torch.cat([torch.zeros(1, 1, 20 * HOP), audio.detach()], dim=-1).requires_grad_()
+    (gradient,) = torch.autograd.grad(model.encoder(with_silence, exact=False).sum(), with_silence)
+    assert gradient.isfinite().all() and (gradient != 0).any()
     rounded = (audio.detach() * 2**15).round() / 2**15
     assert torch.equal(model.encoder(rounded), exact) and not torch.equal(model.encoder(rounded, exact=False), exact)
 

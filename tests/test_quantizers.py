@@ -1,6 +1,9 @@
 """Quantizers: the nearest point is the nearest, codes are a bijection, gradients pass straight through."""
 
+import copy
 import math
+import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from torch import Tensor, nn
 from q2d2_tokenizer import Q2D2Config
 from q2d2_tokenizer.lattices import LATTICES, build_groups, half_widths, lattice_points
 from q2d2_tokenizer.quantizers import QUANTIZERS, LatticeQuantizer, Lattices
+from q2d2_tokenizer.streaming import exact_copy
 
 LEVELS = {
     1: ([7], [4], [9, 6, 2, 5]),
@@ -22,8 +26,25 @@ CASES = [
     for size in lattice.group_sizes
     for levels in LEVELS[size]
 ]
+PLAIN = {"lattice": "rectangle", "group_size": 1}  # levels one by one, as quantizers without a lattice take them
+BASELINES = {
+    "fsq": [8, 5, 6, 3],
+    "vq": [300],
+    "residual_vq": [40, 30, 20, 10],
+    "pq": [85, 36],
+    "sim_vq": [300],
+    "lfq": [2] * 10,
+    "bsq": [2] * 10,
+}
+OPTIONS = [{"bound": "ifsq"}, {"border": "inside"}, {"rotation": True}]  # of the lattice quantizer
 SETTINGS = [
-    pytest.param(quantizer, *case.values, id=f"{quantizer}-{case.id}") for quantizer in QUANTIZERS for case in CASES
+    pytest.param({"lattice": name, "levels": levels, "group_size": size}, id=case.id)
+    for case in CASES
+    for name, levels, size in [case.values]
+]
+SETTINGS += [pytest.param({"levels": [9, 9, 7, 7], "quantizer_kwargs": kwargs}, id=str(kwargs)) for kwargs in OPTIONS]
+SETTINGS += [
+    pytest.param({"quantizer": name, "levels": levels, **PLAIN}, id=name) for name, levels in BASELINES.items()
 ]
 
 
@@ -44,15 +65,11 @@ def trial_vectors(levels: list[int], count: int) -> Tensor:
     return torch.cat([random, quarters, on_one_boundary, far])
 
 
-def make_quantizer(
-    quantizer: str, lattice: str, levels: list[int], group_size: int, hidden_size: int = 12
-) -> nn.Module:
+def make_quantizer(hidden_size: int = 12, **settings: Any) -> nn.Module:
     """A quantizer whose random weights spread the latents over the whole box."""
     torch.manual_seed(0)
-    config = Q2D2Config(
-        quantizer=quantizer, lattice=lattice, levels=levels, group_size=group_size, hidden_size=hidden_size
-    )
-    return QUANTIZERS[quantizer](config)
+    config = Q2D2Config(hidden_size=hidden_size, **settings)
+    return QUANTIZERS[config.quantizer](config, **config.quantizer_kwargs)
 
 
 def latents(batch: int = 3, frames: int = 50, hidden_size: int = 12) -> Tensor:
@@ -138,20 +155,33 @@ def test_nearest_point_is_exact_under_bfloat16_autocast():
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
 
 
-@pytest.mark.parametrize(("quantizer", "lattice", "levels", "size"), SETTINGS)
+def test_every_quantizer_is_tested():
+    assert set(QUANTIZERS) == {"lattice", *BASELINES}
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
 class TestContract:
     """What holds for every quantizer of the registry."""
 
-    def test_decode_of_codes_is_the_forward_value(self, quantizer: str, lattice: str, levels: list[int], size: int):
-        module, z = make_quantizer(quantizer, lattice, levels, size), latents()
+    def test_decode_of_codes_is_the_forward_value(self, settings: dict):
+        module, z = make_quantizer(**settings), latents()
         quantized, codes = module(z)
         assert quantized.shape == z.shape and codes.shape == z.shape[:2] and codes.dtype == torch.int64
         assert torch.equal(module.encode(z), codes)
         assert torch.allclose(module.decode(codes), quantized, atol=1e-5)
         assert codes.min() >= 0 and codes.max() < module.codebook_size
 
-    def test_codes_do_not_depend_on_batch_or_autocast(self, quantizer: str, lattice: str, levels: list[int], size: int):
-        module, z = make_quantizer(quantizer, lattice, levels, size), latents()
+    def test_codes_are_numbers_of_mixed_radix(self, settings: dict):
+        module, config = make_quantizer(**settings), Q2D2Config(**settings)
+        assert module.codebook_size == config.codebook_size == math.prod(config.points_per_group)
+        codes = torch.randint(module.codebook_size, (2, 5))
+        places = torch.tensor([math.prod(config.points_per_group[:i]) for i in range(len(config.points_per_group))])
+        indices = module.codes_to_indices(codes)
+        assert torch.equal((indices * places).sum(-1), codes)
+        assert (indices >= 0).all() and (indices < torch.tensor(config.points_per_group)).all()
+
+    def test_codes_do_not_depend_on_batch_or_autocast(self, settings: dict):
+        module, z = make_quantizer(**settings), latents()
         quantized, codes = module(z)
         assert torch.equal(torch.cat([module.encode(item.unsqueeze(0)) for item in z]), codes)
         with torch.autocast("cpu", torch.bfloat16):
@@ -162,8 +192,8 @@ class TestContract:
         assert torch.equal(decoded_under_autocast, module.decode(codes))
 
     @pytest.mark.parametrize("cast", [lambda m: m.to(torch.bfloat16), lambda m: m.half(), lambda m: m.double()])
-    def test_stays_float32_when_cast(self, quantizer: str, lattice: str, levels: list[int], size: int, cast):
-        module, z = make_quantizer(quantizer, lattice, levels, size), latents()
+    def test_stays_float32_when_cast(self, settings: dict, cast):
+        module, z = make_quantizer(**settings), latents()
         expected = module.state_dict()
         codes = module.encode(z)
         module = cast(module)
@@ -172,20 +202,50 @@ class TestContract:
         assert torch.equal(module.encode(z), codes)
         assert module.decode(codes).dtype == torch.float32
 
-    def test_half_precision_latents_are_quantized_in_float32(self, quantizer, lattice, levels, size):
-        module, z = make_quantizer(quantizer, lattice, levels, size), latents().bfloat16()
+    def test_half_precision_latents_are_quantized_in_float32(self, settings: dict):
+        module, z = make_quantizer(**settings), latents().bfloat16()
         assert torch.equal(module.encode(z), module.encode(z.float()))
 
-    def test_gradient_reaches_latents_and_weights(self, quantizer: str, lattice: str, levels: list[int], size: int):
-        module, z = make_quantizer(quantizer, lattice, levels, size), latents().requires_grad_()
-        module(z)[0].square().sum().backward()
+    def test_codes_at_the_walls_of_cells_are_not_stable(self, settings: dict):
+        module = make_quantizer(**settings)
+        z, other = latents(1, 400).double(), latents(1, 401)[:, 1:].double()
+        twin = exact_copy(module, torch.float64)
+        codes, stable = module.encode_stable(z.float())
+        assert torch.equal(codes, twin.encode(z)) and stable.float().mean() > 0.9
+        for _ in range(50):  # bisection of the way to another code
+            middle = (z + other) / 2
+            is_same = (twin.encode(middle) == codes).unsqueeze(-1)
+            z, other = torch.where(is_same, middle, z), torch.where(is_same, other, middle)
+        assert not module.encode_stable(z.float())[1][twin.encode(other) != codes].any()
+
+    def test_learning_gives_what_forward_gives_and_reaches_latents_and_weights(self, settings: dict):
+        module, z = make_quantizer(**settings), latents().requires_grad_()
+        module.learn(z)  # codebooks begin
+        expected = copy.deepcopy(module)(z)
+        quantized, codes, loss = module.learn(z)
+        assert torch.equal(quantized, expected[0]) and torch.equal(codes, expected[1])
+        (quantized.square().sum() + (0 if loss is None else loss)).backward()
         for gradient in [z.grad, *(p.grad for p in module.parameters())]:
             assert gradient.isfinite().all() and gradient.abs().sum() > 0
+
+    def test_nothing_moves_in_evaluation_or_when_frozen(self, settings: dict):
+        module = make_quantizer(**settings)
+        before = copy.deepcopy(module.state_dict())
+        module(latents())
+        module.eval().learn(latents())
+        module.train().requires_grad_(False).learn(latents())
+        for name, tensor in module.state_dict().items():
+            assert torch.equal(tensor, before[name]), name
+
+    def test_can_be_pickled(self, settings: dict):
+        module, z = make_quantizer(**settings), latents()
+        module.learn(z)
+        assert torch.equal(pickle.loads(pickle.dumps(module)).encode(z), module.encode(z))
 
 
 @pytest.mark.parametrize(("name", "levels", "size"), CASES)
 def test_every_code_is_reachable(name: str, levels: list[int], size: int):
-    module = make_quantizer("lattice", name, levels, size, hidden_size=len(levels))
+    module = make_quantizer(len(levels), lattice=name, levels=levels, group_size=size)
     codebook_size = module.codebook_size
     codes = torch.arange(codebook_size) if codebook_size < 50_000 else torch.randint(codebook_size, (50_000,))
     module.project_in = module.project_out = nn.Identity()
@@ -195,7 +255,7 @@ def test_every_code_is_reachable(name: str, levels: list[int], size: int):
 
 @pytest.mark.parametrize(("name", "levels", "size"), CASES)
 def test_gradient_of_lattice_points_is_the_identity(name: str, levels: list[int], size: int, monkeypatch):
-    module = make_quantizer("lattice", name, levels, size, hidden_size=len(levels))
+    module = make_quantizer(len(levels), lattice=name, levels=levels, group_size=size)
     monkeypatch.setattr(module, "_bound", lambda z: z)
     monkeypatch.setattr(module, "_project_out", lambda points: points)
     bounded = trial_vectors(levels, 200).requires_grad_()
@@ -207,7 +267,7 @@ def test_gradient_of_lattice_points_is_the_identity(name: str, levels: list[int]
 
 @pytest.mark.parametrize(("name", "levels", "size"), CASES)
 def test_gradient_is_that_of_the_path_without_quantization(name: str, levels: list[int], size: int):
-    module: LatticeQuantizer = make_quantizer("lattice", name, levels, size)
+    module: LatticeQuantizer = make_quantizer(lattice=name, levels=levels, group_size=size)
     z, weights = latents().requires_grad_(), torch.randn(3, 50, 12)
     half = torch.tensor(half_widths(levels))
     unquantized = module.project_out(torch.tanh(module.project_in(z)) * half / half)
@@ -220,7 +280,7 @@ def test_gradient_is_that_of_the_path_without_quantization(name: str, levels: li
 
 @pytest.mark.parametrize("levels", [[8, 5, 5, 5], [7, 7], [2, 3, 4]])
 def test_rectangle_of_single_channels_is_fsq(levels: list[int]):
-    module = make_quantizer("lattice", "rectangle", levels, 1, hidden_size=len(levels))
+    module = make_quantizer(len(levels), levels=levels, **PLAIN)
     module.project_in = module.project_out = nn.Identity()
     z = latents(hidden_size=len(levels))
     quantized, codes = module(z)
@@ -231,7 +291,7 @@ def test_rectangle_of_single_channels_is_fsq(levels: list[int]):
 
 
 def test_decode_takes_32_bit_codes():
-    module = make_quantizer("lattice", "rhombic", [9, 9, 7, 7, 7, 7], 2)
+    module = make_quantizer(levels=[9, 9, 7, 7, 7, 7])
     codes = torch.randint(module.codebook_size, (2, 100))
     assert torch.equal(module.decode(codes.int()), module.decode(codes))
 
@@ -243,5 +303,5 @@ def test_codebooks_beyond_int64_are_refused():
 
 
 def test_unknown_quantizer_names_the_known_ones():
-    with pytest.raises(ValueError, match=r"quantizer must be one of \[.*'lattice'.*got 'vq'"):
-        QUANTIZERS.resolve("vq", {})
+    with pytest.raises(ValueError, match=r"quantizer must be one of \[.*'lattice'.*got 'vqq'"):
+        QUANTIZERS.resolve("vqq", {})

@@ -23,6 +23,12 @@ class NotFiniteAudioError(AudioError):
     reason = "not finite"
 
 
+class LoudAudioError(AudioError):
+    """The samples lie far above full scale, so they are of another scale."""
+
+    reason = "too loud"
+
+
 class SilentAudioError(AudioError):
     """The peak is too low."""
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,3 +50,27 @@ def replaced_when_complete(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replaced_folder(path: str | Path) -> Iterator[Path]:
+    """Empty folder to write to instead of `path`; takes its place in the end, unless there was an error.
+
+    An interruption leaves the old folder or the new one, complete, as `path`; between two renames, in the moment when
+    there is none, the old one is beside it, as `.<name>.old`.
+
+    Raises:
+        OSError: If it cannot be written; what was there before stays.
+    """
+    path = Path(path)
+    new, old = (path.with_name(f".{path.name}.{word}") for word in ("new", "old"))
+    if old.exists() and not path.exists():
+        old.rename(path)
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
+    new.mkdir(parents=True)
+    yield new
+    if path.exists():
+        path.rename(old)
+    new.rename(path)
+    shutil.rmtree(old, ignore_errors=True)

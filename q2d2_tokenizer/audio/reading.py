@@ -2,18 +2,19 @@
 
 import io
 import mmap
-from collections.abc import Generator, Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..feature_extraction_q2d2 import to_float32
-from .containers import find_damage
-from .errors import EmptyAudioError, NotFiniteAudioError, UnreadableAudioError
+from ..feature_extraction_q2d2 import check_peak, to_float32, warn_if_loud
+from .containers import Part, split
+from .errors import AudioError, EmptyAudioError, LoudAudioError, NotFiniteAudioError, UnreadableAudioError
+from .printed import lines_of_mpg123
 
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
-_FORMATS = {"WAV", "WAVEX", "FLAC", "OGG", "MP3"}
 _BLOCK_SAMPLES = 2**20
 
 
@@ -23,6 +24,21 @@ def to_int16(samples: np.ndarray) -> np.ndarray:
     `to_float32` is the way back, with 32768 for 1 as files have it.
     """
     return (samples.clip(-1, 1) * 32767).round().astype(np.int16)
+
+
+def _peak(samples: np.ndarray) -> float:
+    """Peak of float samples of any shape.
+
+    Raises:
+        NotFiniteAudioError: If there are NaN or infinite samples.
+        LoudAudioError: If the peak is so far above full scale that the samples are of another scale.
+    """
+    peak = float(np.abs(samples).max(initial=0.0))
+    try:
+        check_peak(peak, "audio")
+    except ValueError as error:
+        raise (LoudAudioError if np.isfinite(peak) else NotFiniteAudioError)(str(error)) from error
+    return peak
 
 
 def to_mono(samples: np.ndarray, sampling_rate: int, target_rate: int) -> np.ndarray:
@@ -43,6 +59,7 @@ def to_mono(samples: np.ndarray, sampling_rate: int, target_rate: int) -> np.nda
     if not sampling_rate or sampling_rate <= 0:
         raise ValueError(f"sampling_rate must be a positive number of Hz, got {sampling_rate}")
     samples = to_float32(samples)
+    peak = _peak(samples)
     if samples.ndim == 2:
         samples = samples.T if samples.shape[0] == 1 else samples
         if samples.shape[1] > samples.shape[0]:
@@ -50,8 +67,7 @@ def to_mono(samples: np.ndarray, sampling_rate: int, target_rate: int) -> np.nda
         samples = samples.mean(axis=1)
     if samples.size == 0:
         raise EmptyAudioError("audio is empty; it needs at least one sample")
-    if not np.isfinite(samples).all():
-        raise NotFiniteAudioError("audio has NaN or infinite samples")
+    warn_if_loud(peak, "audio")
     if sampling_rate == target_rate:
         return samples
     resampled = soxr.resample(samples, sampling_rate, target_rate).astype(np.float32)
@@ -75,25 +91,37 @@ def stream_audio(source: str | Path | bytes, target_rate: int) -> Iterator[np.nd
         AudioError: As `read_audio`; that a file is damaged may turn out after its last chunk only.
         FileNotFoundError: If there is no such file.
     """
-    import soundfile
-
     name = f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source)
-    if not isinstance(source, bytes) and not Path(source).is_file():
-        raise FileNotFoundError(f"no such audio file: {name}")
+    num_decoded, peak = 0, 0.0
     try:
-        with _open(source) as content, soundfile.SoundFile(content) as file:
-            if file.format not in _FORMATS:
-                message = f"{name} is {file.format_info}; convert it to wav, flac, ogg, opus or mp3 first"
-                raise UnreadableAudioError(message)
-            num_decoded = yield from _resampled_blocks(file, name, target_rate)
-            damage = find_damage(_content(content), file.format, num_decoded, file.frames)
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        message = f"cannot read {name} as audio: {getattr(error, 'error_string', error)}"
-        raise UnreadableAudioError(message) from error
-    if damage is not None:
-        raise UnreadableAudioError(f"{name} is damaged or cut off: {damage}")
+        for part in open_parts(source):
+            for block in part.blocks(target_rate):
+                num_decoded += len(block)
+                yield block
+            peak = max(peak, part.peak)
+    except AudioError as error:
+        raise type(error)(f"cannot read {name} as audio: {error}") from error
     if not num_decoded:
         raise EmptyAudioError(f"cannot use {name}: audio is empty; it needs at least one sample")
+    warn_if_loud(peak, name)
+
+
+def open_parts(source: str | Path | bytes) -> Iterator["Recording"]:
+    """The recording of an audio file, or those that were joined to one, one after the other.
+
+    Raises:
+        AudioError: If it is no audio, or damaged.
+        FileNotFoundError: If there is no such file.
+    """
+    if not isinstance(source, bytes) and not Path(source).is_file():
+        raise FileNotFoundError(f"no such audio file: {source}")
+    with _open(source) as file:
+        content = _content(file)
+    if not content:
+        raise UnreadableAudioError("the file has no content")
+    for part in split(content):
+        with Recording(part) as recording:
+            yield recording
 
 
 def _open(source: str | Path | bytes) -> BinaryIO:
@@ -101,33 +129,81 @@ def _open(source: str | Path | bytes) -> BinaryIO:
 
 
 def _content(file: BinaryIO) -> bytes | mmap.mmap:
-    """The bytes of an open file that is not empty, without reading those that are not looked at."""
-    return file.getvalue() if isinstance(file, io.BytesIO) else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    """The bytes of an open file, without reading those that are not looked at."""
+    if isinstance(file, io.BytesIO):
+        return file.getvalue()
+    is_empty = not os.fstat(file.fileno()).st_size
+    return b"" if is_empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _resampled_blocks(file: Any, name: str, target_rate: int) -> Generator[np.ndarray, None, int]:
-    """Blocks (N,) of the mono audio of an open file at `target_rate` Hz; returns how many samples the file held.
+class Recording:
+    """A part of an audio file, open to be decoded; use it in a `with` block.
 
-    A file is read to its end, since the length in the header may be missing or absurd.
+    Attributes:
+        peak: Of the samples that were decoded, over all channels.
     """
-    import soxr
 
-    stream = None if file.samplerate == target_rate else soxr.ResampleStream(file.samplerate, target_rate, 1, "float32")
-    num_decoded, is_last, first, empty = 0, False, np.empty(0, np.float32), True
-    while not is_last:
-        block = file.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True).mean(axis=1)
-        if not np.isfinite(block).all():
-            raise NotFiniteAudioError(f"cannot use {name}: audio has NaN or infinite samples")
-        is_last = len(block) < _BLOCK_SAMPLES
-        num_decoded += len(block)
-        first = first if first.size else block[:1]
-        block = block if stream is None else stream.resample_chunk(block, last=is_last)
-        if block.size:
-            empty = False
-            yield block
-    if empty and num_decoded:  # a few samples may resample to none
-        yield first
-    return num_decoded
+    def __init__(self, part: Part):
+        import soundfile
+
+        self._is_mp3 = part.kind == "MP3"
+        self._errors = (soundfile.SoundFileError, RuntimeError)
+        self._printed: list[str] = []
+        self.peak = 0.0
+        self._file = self._call(lambda: soundfile.SoundFile(part.file))
+        self._file.seekable = lambda: False  # soundfile seeks after every block otherwise
+
+    def __enter__(self) -> "Recording":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    @property
+    def seconds(self) -> float:
+        """Duration."""
+        return self._file.frames / self._file.samplerate
+
+    def blocks(self, target_rate: int) -> Iterator[np.ndarray]:
+        """Mono samples (N,) float32 at `target_rate` Hz, block by block.
+
+        Raises:
+            AudioError: If there are samples that cannot be used, or not as many as the file promises.
+        """
+        import soxr
+
+        rate = self._file.samplerate
+        stream = None if rate == target_rate else soxr.ResampleStream(rate, target_rate, 1, "float32")
+        num_decoded, is_last, first, is_empty = 0, False, np.empty(0, np.float32), True
+        while not is_last:
+            samples = self._call(lambda: self._file.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True))
+            self.peak = max(self.peak, _peak(samples))
+            block = samples.mean(axis=1)
+            is_last = len(block) < _BLOCK_SAMPLES
+            num_decoded += len(block)
+            first = first if first.size else block[:1]
+            block = block if stream is None else stream.resample_chunk(block, last=is_last)
+            if block.size:
+                is_empty = False
+                yield block
+        if num_decoded != self._file.frames:
+            why = f"its header promises {self._file.frames} samples, {num_decoded} could be decoded"
+            raise UnreadableAudioError(f"it is damaged or cut off: {why}")
+        if is_empty and num_decoded:  # a few samples may resample to none
+            yield first
+
+    def _call(self, function: Callable[[], Any]) -> Any:
+        """Result of a function of soundfile; what it or mpg123 complains about becomes an `AudioError`."""
+        try:
+            if not self._is_mp3:
+                return function()
+            with lines_of_mpg123() as lines:
+                result = function()
+        except self._errors as error:
+            raise UnreadableAudioError(getattr(error, "error_string", str(error))) from error
+        if errors := [line for line in lines if "error:" in line]:
+            raise UnreadableAudioError(f"it is damaged: {errors[0]}")
+        return result
 
 
 def stream_from_column(value: Any, target_rate: int, sampling_rate: int | None = None) -> Iterator[np.ndarray]:

@@ -2,10 +2,6 @@
 
 from pathlib import Path
 
-import lm
-from lm.bundled import export_checkpoint
-from lm.model import LanguageModel
-
 LARGEST_MB = 60
 
 
@@ -18,6 +14,10 @@ def bundle_lm(weights: Path, *, output: Path | None = None) -> None:
         weights: Folder of a trained language model, output/weights of a run.
         output: Folder to write; that of the package if left out.
     """
+    import lm
+    from lm.bundled import export_checkpoint
+    from lm.model import LanguageModel
+
     output = output or Path(lm.__file__).parent / "checkpoint"
     language_model = LanguageModel.load(weights)
     parameters = language_model.model.num_parameters()

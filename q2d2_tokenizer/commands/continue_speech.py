@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..speech import CONTINUATION, SpeechOptions, TextToSpeech, write_audio
+from lm.settings import CONTINUATION, SpeechOptions
 
 
 def continue_speech(
@@ -22,11 +22,13 @@ def continue_speech(
 
     Args:
         recording: Audio or token file to continue.
-        prompt_seconds: Use its first seconds; all of it if left out.
+        prompt_seconds: Continue its first seconds, this many; all of it if left out.
         output: Audio file to write.
         codec: Folder of a codec, its name on the Hub, or bundled.
         language_model: Folder of a language model, or bundled.
     """
+    from ..speech import TextToSpeech, write_audio
+
     if prompt_seconds is not None and not 0 < prompt_seconds < float("inf"):
         raise ValueError(f"prompt_seconds must be a number above 0, got {prompt_seconds}")
     speaker = TextToSpeech.from_pretrained(codec, language_model)

@@ -9,8 +9,11 @@ from pathlib import Path
 from huggingface_hub.errors import StrictDataclassError
 from tqdm import tqdm
 
+from ..audio.reading import AUDIO_SUFFIXES
+from ..audio.token_file import TOKEN_SUFFIX
 from ..corpus.inputs import local_files
 
+_FILE_SUFFIXES = AUDIO_SUFFIXES.union([TOKEN_SUFFIX])  # nobody calls a folder so
 _FAILURES = (ValueError, OSError, RuntimeError, MemoryError, StrictDataclassError)
 
 
@@ -40,6 +43,9 @@ def plan_jobs(inputs: list[str], output: str, input_suffixes: set[str], output_s
     root = Path(output)
     if len(inputs) == 1 and not Path(inputs[0]).is_dir() and root.suffix.lower() == output_suffix and not root.is_dir():
         jobs = [Job(Path(inputs[0]), root)]
+    elif root.suffix.lower() in _FILE_SUFFIXES and not root.is_dir():
+        ends = f"end in {output_suffix} for a single file, or " if len(inputs) == 1 else ""
+        raise ValueError(f"the output must {ends}be a folder, got {output}, the name of a file")
     else:
         found = [pair for name in inputs for pair in _files_of(Path(name), root, input_suffixes)]
         jobs = [Job(source, root / relative.with_suffix(output_suffix)) for source, relative in found]
@@ -47,7 +53,7 @@ def plan_jobs(inputs: list[str], output: str, input_suffixes: set[str], output_s
         raise ValueError(f"no {', '.join(sorted(input_suffixes))} files in {', '.join(inputs)}")
     _check_targets(jobs)
     for folder in sorted({job.target.parent for job in jobs}):
-        _make_writable(folder)
+        make_writable(folder)
     return jobs
 
 
@@ -81,7 +87,12 @@ def _identity(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _make_writable(folder: Path) -> None:
+def make_writable(folder: Path) -> None:
+    """Make a folder, and its parents, to write files into.
+
+    Raises:
+        ValueError: If it cannot be made or written to.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

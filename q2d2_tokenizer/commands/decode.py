@@ -2,11 +2,6 @@
 
 from pathlib import Path
 
-from ..audio.recordings import decode_to_file
-from ..audio.token_file import TOKEN_SUFFIX, load_tokens
-from ..bundled import load_codec
-from .convert import plan_jobs, run
-
 
 def decode(inputs: list[str], *, output: str, codec: str = "bundled", device: str = "cpu") -> int:
     """Turn token files into wav files.
@@ -22,6 +17,11 @@ def decode(inputs: list[str], *, output: str, codec: str = "bundled", device: st
         codec: Folder of the codec that made the tokens, its name on the Hub, or bundled.
         device: Device of the codec, such as cpu or cuda.
     """
+    from ..audio.recordings import decode_to_file
+    from ..audio.token_file import TOKEN_SUFFIX, load_tokens
+    from ..bundled import load_codec
+    from .convert import plan_jobs, run
+
     jobs = plan_jobs(inputs, output, {TOKEN_SUFFIX}, ".wav")
     model = load_codec(codec, device)
     fingerprint = model.fingerprint()

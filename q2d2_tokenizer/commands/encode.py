@@ -2,12 +2,6 @@
 
 from pathlib import Path
 
-from ..audio.reading import AUDIO_SUFFIXES
-from ..audio.recordings import encode_file
-from ..audio.token_file import TOKEN_SUFFIX, TokenFile, save_tokens
-from ..bundled import load_codec
-from .convert import plan_jobs, run
-
 
 def encode(inputs: list[str], *, output: str, codec: str = "bundled", device: str = "cpu") -> int:
     """Turn audio files (wav, flac, ogg, opus, mp3; any rate) into token files.
@@ -23,6 +17,12 @@ def encode(inputs: list[str], *, output: str, codec: str = "bundled", device: st
         codec: Folder of a codec, its name on the Hub, or bundled.
         device: Device of the codec, such as cpu or cuda.
     """
+    from ..audio.reading import AUDIO_SUFFIXES
+    from ..audio.recordings import encode_file
+    from ..audio.token_file import TOKEN_SUFFIX, TokenFile, save_tokens
+    from ..bundled import load_codec
+    from .convert import plan_jobs, run
+
     jobs = plan_jobs(inputs, output, AUDIO_SUFFIXES, TOKEN_SUFFIX)
     model = load_codec(codec, device)
     fingerprint = model.fingerprint()

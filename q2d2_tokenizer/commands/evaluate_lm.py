@@ -4,20 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
-
-from ..audio.files import write_json
-from ..evaluation.evaluate import check_metrics, prepare_output
-from ..evaluation.language_model.likelihood import measure_likelihood
-from ..evaluation.language_model.report import plot_likelihood, plot_speech, write_report
-from ..evaluation.language_model.speech import Speech, SpeechMeasures, summarize
-from ..evaluation.language_model.tasks import Task, load_recordings, recording_tasks, sentence_tasks
-from ..evaluation.metrics import METRICS
-from ..evaluation.provenance import describe_run, require_commit
-from ..speech import CONTINUATION, SpeechOptions, TextToSpeech
-
-# For speech that no recording says the same way: what it is compared with is another recording of the speaker.
-_METRICS = [name for name, metric in METRICS.items() if name == "speaker" or not metric.needs_reference]
+from lm.settings import CONTINUATION, SpeechOptions
 
 
 def evaluate_lm(
@@ -49,22 +36,35 @@ def evaluate_lm(
 
     Args:
         tokens: Held-out token shards: files, folders or globs.
-        recordings: Held-out Parquet files, folders or globs.
-        clips: Largest number of recordings, evenly spread.
-        sentences: Text file to be read, a sentence per line.
-        asr: Folder of a model (see evaluation/asr.py); adds word and letter error rates.
-        metrics: Names among signal, dnsmos, nisqa, distillmos and speaker.
+        recordings: Held-out recordings: Parquet files, folders or globs.
+        clips: Largest number of clips, taken evenly from the recordings.
+        sentences: Text file to read aloud, a sentence a line.
+        asr: Folder of a speech recognizer (see evaluation/asr.py); adds word and letter error rates.
+        metrics: What to measure: signal, dnsmos, nisqa, distillmos and speaker.
         continuation_temperature: Temperature of sampling where there is no text.
         output: Folder for the results.
-        restart: Forget the rows of earlier runs.
+        restart: Measure all again, also what an earlier run has measured.
         codec: Folder of a codec, its name on the Hub, or bundled.
         language_model: Folder of a language model, or bundled.
     """
+    from ..audio.files import write_json
+    from ..evaluation.evaluate import check_metrics, prepare_output
+    from ..evaluation.language_model.likelihood import measure_likelihood
+    from ..evaluation.language_model.report import plot_likelihood, plot_speech, write_report
+    from ..evaluation.language_model.speech import Speech, SpeechMeasures, evaluate_speech
+    from ..evaluation.language_model.tasks import load_recordings, recording_tasks, sentence_tasks
+    from ..evaluation.metrics import METRICS
+    from ..evaluation.provenance import describe_run, require_commit
+    from ..speech import TextToSpeech
+
     if not (tokens or recordings or sentences):
         raise ValueError("give --tokens, --recordings or --sentences")
     if clips < 1:
         raise ValueError(f"clips must be at least 1, got {clips}")
-    check_metrics(metrics or [], _METRICS)
+    # For speech that no recording says the same way: what it is compared with is another recording of the speaker.
+    check_metrics(
+        metrics or [], [name for name, one in METRICS.items() if name == "speaker" or not one.needs_reference]
+    )
     require_commit(output)
     speaker = TextToSpeech.from_pretrained(codec, language_model)
     model, frame_rate = speaker.codec, speaker.codec.config.frame_rate
@@ -92,11 +92,3 @@ def evaluate_lm(
     write_json(output / "lm.json", result)
     write_report(output / "lm.md", result)
     print((output / "lm.md").read_text())
-
-
-def evaluate_speech(speech: Speech, tasks: list[Task]) -> dict[str, Any]:
-    """Summary of every system; tasks that the file of rows has are not measured again."""
-    rows: dict[str, list] = {}
-    for task in tqdm(tasks, desc="speech", disable=None):
-        rows.setdefault(task.system, []).append(speech.row(task))
-    return {system: summarize(found) for system, found in rows.items()}

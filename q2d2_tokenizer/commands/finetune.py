@@ -2,13 +2,7 @@
 
 from pathlib import Path
 
-from ..audio.files import write_json
-from ..bundled import codec_source
-from ..evaluation.comparison import compare, measure, table
-from ..evaluation.metrics import METRICS
-from ..evaluation.provenance import describe_run, require_commit
-from ..training.codec import CodecTrainer, TrainConfig
-from ..training.data import AudioCache
+from ..training.settings import TrainConfig
 from .train import examine
 
 SCORES = ["pesq_wb", "stoi", "log_mel", "distillmos", "speaker"]
@@ -23,12 +17,13 @@ def finetune(*, config: TrainConfig, check: bool = False, elsewhere: list[str] |
     Takes every setting of q2d2 train, with other defaults (configs/finetune.yaml of the package); an interrupted run
     goes on. Then the codec before and after codes the held-out recordings, and with --elsewhere also recordings of
     other data, to see what was lost there. Writes weights/ (a codec like any other), comparison.md and comparison.json
-    into the output folder. See docs/finetuning.md.
+    into the output folder. Discriminators are off by default; --adversarial_start 0 takes them from the first step on.
+    See docs/finetuning.md.
 
     Args:
         check: Examine data and settings instead, as q2d2 train --check does.
-        elsewhere: Other recordings to measure on, not trained on: files, folders or globs.
-        clips: Largest number of recordings measured of --elsewhere.
+        elsewhere: Other recordings to measure on, which are not trained on: files, folders or globs.
+        clips: Largest number of clips of --elsewhere to measure.
     """
     if config.validation_data or not config.hold_out:
         raise ValueError("recordings are held out of --data: give --hold_out, not --validation_data")
@@ -36,6 +31,14 @@ def finetune(*, config: TrainConfig, check: bool = False, elsewhere: list[str] |
         raise ValueError(
             f"fine-tuning begins with weights: --codec must be 'bundled' or a folder, got {config.codec!r}"
         )
+    from ..audio.files import write_json
+    from ..bundled import codec_source
+    from ..evaluation.comparison import compare, measure, table
+    from ..evaluation.metrics import METRICS
+    from ..evaluation.provenance import describe_run, require_commit
+    from ..training.codec import CodecTrainer
+    from ..training.data import AudioCache
+
     require_commit(config.output)
     if check:
         return examine(config)

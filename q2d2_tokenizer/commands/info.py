@@ -2,13 +2,10 @@
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
-import torch
-from huggingface_hub.errors import StrictDataclassError
-
-from ..bundled import load_codec
-from ..configuration_q2d2 import Q2D2Config
-from ..modeling_q2d2 import Q2D2Model
+if TYPE_CHECKING:
+    from ..modeling_q2d2 import Q2D2Model
 
 _PARTS = ("encoder", "quantizer", "decoder")
 
@@ -22,6 +19,8 @@ def info(*, codec: str = "bundled") -> None:
     Args:
         codec: Folder of a codec, its name on the Hub, a configuration (.json), or bundled.
     """
+    from ..bundled import load_codec
+
     if codec.endswith(".json"):
         fields = describe(load_model_without_weights(codec), "none without weights")
     else:
@@ -35,12 +34,18 @@ def info(*, codec: str = "bundled") -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `head`, for example, has enough
 
 
-def load_model_without_weights(config_file: str) -> Q2D2Model:
+def load_model_without_weights(config_file: str) -> "Q2D2Model":
     """The model of a configuration in JSON; its tensors have shapes, but no values.
 
     Raises:
         ValueError: If the file is no valid configuration.
     """
+    import torch
+    from huggingface_hub.errors import StrictDataclassError
+
+    from ..configuration_q2d2 import Q2D2Config
+    from ..modeling_q2d2 import Q2D2Model
+
     try:
         config = Q2D2Config.from_json_file(config_file)
         with torch.device("meta"):
@@ -49,7 +54,7 @@ def load_model_without_weights(config_file: str) -> Q2D2Model:
         raise ValueError(f"cannot use {config_file} as a Q2D2 configuration: {error}") from error
 
 
-def describe(model: Q2D2Model, fingerprint: str) -> dict[str, str]:
+def describe(model: "Q2D2Model", fingerprint: str) -> dict[str, str]:
     """What `q2d2 info` tells about a codec, in order."""
     config = model.config
     parts = {name: sum(p.numel() for p in getattr(model, name).parameters()) for name in _PARTS}
@@ -59,8 +64,7 @@ def describe(model: Q2D2Model, fingerprint: str) -> dict[str, str]:
         "sampling rate": f"{config.sampling_rate:,} Hz",
         "hop length": f"{config.hop_length} samples",
         "tokens": f"{config.frame_rate:.2f} /s",
-        "lattice": f"{config.lattice}, channels in groups of {config.group_size}",
-        "levels": ", ".join(map(str, config.levels)),
+        **_describe_quantizer(model),
         "points per group": " * ".join(map(str, config.points_per_group)),
         "codebook size": f"{config.codebook_size:,}",
         "information": f"{config.bits_per_code:.3f} bits/token",
@@ -70,7 +74,19 @@ def describe(model: Q2D2Model, fingerprint: str) -> dict[str, str]:
     }
 
 
-def _describe_context(model: Q2D2Model) -> dict[str, str]:
+def _describe_quantizer(model: "Q2D2Model") -> dict[str, str]:
+    from ..quantizers import LatticeQuantizer
+
+    config, lines = model.config, {}
+    if isinstance(model.quantizer, LatticeQuantizer):
+        lines["lattice"] = f"{config.lattice}, channels in groups of {config.group_size}"
+    lines["levels"] = ", ".join(map(str, config.levels))
+    if config.quantizer_kwargs:
+        lines["options"] = ", ".join(f"{name}: {value}" for name, value in config.quantizer_kwargs.items())
+    return lines
+
+
+def _describe_context(model: "Q2D2Model") -> dict[str, str]:
     hop, rate = model.config.hop_length, model.config.sampling_rate
     contexts = {"encoder": model.encoder.context_frames, "decoder": model.decoder.context_frames}
     lines = {

@@ -3,12 +3,19 @@
 Exit code: 0 if all went well, 1 if single files failed (the rest is done), 2 if nothing could be started.
 """
 
+import os
+import re
 import sys
+import warnings
 from argparse import ArgumentError
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import requires, version
 from pathlib import Path
+from typing import Any
+
+_DISTRIBUTION = "q2d2-tokenizer"
+_TRACEBACK = "Q2D2_TRACEBACK"  # name of the environment variable that shows where an error is from
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ COMMANDS = {
     "train-text-tokenizer": Command("train_text_tokenizer", "Train the text tokenizer of a language model", "train"),
     "train-lm": Command("train_lm", "Train a language model on tokens", "train"),
     "bundle-lm": Command("bundle_lm", "Put a trained language model into the package", "train"),
-    "speak": Command("speak", "Read a text aloud", "train"),
+    "speak": Command("read_aloud", "Read a text aloud", "train"),
     "continue": Command("continue_speech", "Go on speaking from a recording", "train"),
     "align": Command("align", "Tell when each word of a recording is spoken", "train"),
     "evaluate": Command("evaluate", "Measure a codec on recordings, next to others", "eval"),
@@ -52,7 +59,7 @@ COMMANDS = {
     "evaluate-lm": Command("evaluate_lm", "Measure a language model and its speech", "eval"),
     "evaluate-tokens": Command("evaluate_tokens", "Measure what tokens carry and how stable they are", "eval"),
     "results": Command("results", "Write a page of results from evaluations", "eval"),
-    "export-onnx": Command("export_onnx", "Export a codec to ONNX", "onnx"),
+    "export-onnx": Command("export_onnx", "Export a codec and a language model to ONNX", "onnx"),
     "push": Command("push", "Publish a codec on the Hugging Face Hub"),
 }
 
@@ -63,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     if name in ("-h", "--help"):
         print(_help())
     elif name == "--version":
-        print(f"q2d2 {version('q2d2-tokenizer')}")
+        print(f"q2d2 {version(_DISTRIBUTION)}")
     elif name not in COMMANDS:
         problem = f"there is no command {name!r}" if name else "name a command"
         return _refuse(f"{problem}; it must be one of {', '.join(COMMANDS)}")
@@ -80,34 +87,58 @@ def _help() -> str:
 
 
 def _run(name: str, command: Command, argv: list[str]) -> int:
-    """Import the module of a command, parse its options and call it."""
-    from huggingface_hub.errors import StrictDataclassError
-    from transformers.utils import logging
-
+    """Parse the options of a command and call it; whatever goes wrong is said in one line."""
     from .options import parse
 
-    logging.disable_progress_bar()
+    before, warnings.formatwarning = warnings.formatwarning, _warning_line
     try:
         function = getattr(import_module(f".{command.module}", __package__), command.module)
         settings = Path(__file__).parents[1] / "configs" / command.settings if command.settings else None
-        return function(**parse(f"q2d2 {name}", function, argv, settings)) or 0
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing in ("", "q2d2_tokenizer", "lm"):
-            raise
-        extra = "ray" if missing == "ray" else command.extra
-        return _refuse(f"{name} needs {missing}, which is not installed: pip install 'q2d2-tokenizer[{extra}]'")
+        arguments = parse(f"q2d2 {name}", function, argv, settings)
+        from transformers.utils import logging  # takes time, which help and wrong options shall not
+
+        logging.disable_progress_bar()
+        return function(**arguments) or 0
     except ArgumentError as error:
         return _refuse(f"{name}: {error}; see q2d2 {name} --help")
-    except OSError as error:
-        return _refuse(": ".join(str(part) for part in (error.strerror or error, error.filename) if part))
-    except (ValueError, ImportError, StrictDataclassError) as error:
-        return _refuse(str(error))
+    except KeyboardInterrupt:
+        return _refuse(f"{name} was interrupted", 130)
+    except Exception as error:
+        if os.environ.get(_TRACEBACK):
+            raise
+        return _refuse(_explain(name, command, error))
+    finally:
+        warnings.formatwarning = before
 
 
-def _refuse(problem: str) -> int:
+def _explain(name: str, command: Command, error: Exception) -> str:
+    """What went wrong, in a line."""
+    if isinstance(error, ModuleNotFoundError) and (extras := _extras(error.name or "", command.extra)):
+        missing = (error.name or "").partition(".")[0]
+        return f"{name} needs {missing}, which is not installed: pip install '{_DISTRIBUTION}[{','.join(extras)}]'"
+    if isinstance(error, OSError):
+        return ": ".join(str(part) for part in (error.strerror or error, error.filename) if part)
+    if isinstance(error, (ValueError, ImportError, RuntimeError)) and str(error):
+        return str(error)
+    return f"{name} failed, {type(error).__name__}: {error}; {_TRACEBACK}=1 in the environment shows where"
+
+
+def _extras(module: str, preferred: str) -> list[str]:
+    """Extras of the package to install for a module: that of the command, and one that has the module."""
+    package = re.escape(module.partition(".")[0]).replace("_", "[-_]")
+    pattern = re.compile(rf"{package}\b(?!-).*extra == ['\"](\w+)['\"]", re.IGNORECASE)
+    others = [one for one in requires(_DISTRIBUTION) or [] if not one.startswith(_DISTRIBUTION)]
+    found = [match[1] for one in others if (match := pattern.match(one))]
+    return [] if not found else [preferred] if preferred in found else sorted({preferred, found[0]} - {""})
+
+
+def _warning_line(message: Warning | str, *_: Any, **__: Any) -> str:
+    return f"warning: {' '.join(str(message).split())}\n"
+
+
+def _refuse(problem: str, code: int = 2) -> int:
     print("q2d2:", " ".join(problem.split()), file=sys.stderr)
-    return 2
+    return code
 
 
 if __name__ == "__main__":

@@ -3,7 +3,11 @@
 import dataclasses
 import inspect
 import json
+import math
+import re
+from argparse import ArgumentError
 from collections.abc import Callable, Collection
+from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -20,7 +24,10 @@ from jsonargparse import (
 )
 
 _SECTIONS = ("Args:", "Returns:", "Raises:")
-_CONFIG_HELP = "YAML or JSON file with some of the settings; of several the last wins, and the command line over all"
+_CONFIG_HELP = "YAML or JSON file with some of these settings; the last of several wins, options win over files"
+_PRINT_CONFIG = "--print_config"  # of jsonargparse
+_PRINT_CONFIG_HELP = "Print all settings, as they are with the other options, as a file for --config, and stop"
+_KINDS = {"int": "a whole number", "float": "a number", "dict": "a mapping in JSON", "bool": "true or false"}
 _load_yaml = get_loader("yaml")
 
 
@@ -43,11 +50,15 @@ class _HelpFormatter(DefaultHelpFormatter):
         return text
 
     def _format_action_invocation(self, action: Any) -> str:
+        if _PRINT_CONFIG in action.option_strings:
+            return _PRINT_CONFIG
         if isinstance(action, ActionYesNo) and not action.default:
             return str(action.option_strings[0])  # nobody needs to say no
         return super()._format_action_invocation(action)
 
     def _get_help_string(self, action: Any) -> str:
+        if _PRINT_CONFIG in action.option_strings:
+            return _PRINT_CONFIG_HELP
         text = (action.help or "").rstrip(".").replace("`", "")
         if action.required and action.option_strings:
             return f"{text} (required)"
@@ -55,6 +66,7 @@ class _HelpFormatter(DefaultHelpFormatter):
         if isinstance(action, ActionYesNo) or default in (None, "", "==SUPPRESS==") or default == [] or default == {}:
             return f"{text} (default: yes)" if default is True else text
         shown = " ".join(map(str, default)) if isinstance(default, list) else default
+        shown = "no limit" if default == math.inf else shown
         return f"{text} (default: {shown})"
 
 
@@ -99,6 +111,32 @@ class _Parser(ArgumentParser):
             options["metavar"] = kind.__name__.upper()
         return super().add_argument(*names, **options)
 
+    def option_names(self) -> dict[str, str]:
+        """Options by the names of their values; --steps by steps."""
+        return {action.dest: action.option_strings[0] for action in self._actions if action.option_strings}
+
+
+def _plain(problem: str, options: dict[str, str]) -> str:
+    """What is wrong with a command line, without words of the parser.
+
+    Args:
+        problem: What the parser says.
+        options: See `_Parser.option_names`.
+    """
+    problem = " ".join(problem.split())
+    if match := re.match(r"Parser key \"(\w+)\".*?: Expected an? <class '(\w+)'>. Got value: (.*)", problem):
+        name, kind, value = match.groups()
+        return f"{options.get(name, name)} must be {_KINDS.get(kind, kind)}, got {value!r}"
+    if match := re.match(r"(.* are required: )(.*)", problem):
+        return match[1] + ", ".join(options.get(name, name) for name in match[2].split(", "))
+    if match := re.match(r"unrecognized arguments: (--\w+)", problem):
+        close = get_close_matches(match[1], options.values(), 1)
+        return f"{problem}{f'; did you mean {close[0]}?' if close else ''}"
+    problem = re.sub(r"argument (--\w+)\S*: ignored explicit argument (.*)", r"\1 takes no value, got \2", problem)
+    problem = re.sub(r"argument (--\w+)\S*: expected (one|at least one) argument", r"\1 needs a value", problem)
+    problem = re.sub(r"Parser key \"config\": File does not exist: (.*)", r"--config: there is no file \1", problem)
+    return re.sub(r"Option '(\w+)' is not accepted", r"the file of --config has \1, which is no setting", problem)
+
 
 def parse(name: str, function: Callable[..., Any], argv: list[str], settings: Path | None = None) -> dict[str, Any]:
     """Arguments of a function from a command line.
@@ -136,7 +174,10 @@ def parse(name: str, function: Callable[..., Any], argv: list[str], settings: Pa
         parser.set_defaults(_load(settings.read_text()))
     if classes:
         parser.add_argument("--config", action=ActionConfigFile, help=_CONFIG_HELP)
-    found = vars(parser.parse_args(_files_first(argv)))
+    try:
+        found = vars(parser.parse_args(_files_first(argv)))
+    except ArgumentError as error:
+        raise ArgumentError(None, _plain(str(error), parser.option_names())) from error
     found.pop("config", None)
     for name in parser.mappings:
         found[name] = dict(item.partition("=")[::2] for item in found[name] or [])

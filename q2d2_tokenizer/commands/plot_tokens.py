@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from ..evaluation.tokens import read_counts, write_results
-
 
 def plot_tokens(folder: Path, *, output: Path, codec_fingerprint: str | None = None) -> None:
     """Draw how the tokens of a data set are used: histogram of every group, tokens per second, entropies.
@@ -16,6 +14,8 @@ def plot_tokens(folder: Path, *, output: Path, codec_fingerprint: str | None = N
     Args:
         folder: Folder of the data set, as q2d2 tokenize wrote it.
         output: Folder for the results.
-        codec_fingerprint: Refuse tokens of another codec than this.
+        codec_fingerprint: Fingerprint of a codec, as q2d2 info prints it; tokens of others are refused.
     """
+    from ..evaluation.tokens import read_counts, write_results
+
     print(write_results(output, read_counts(folder, codec_fingerprint)))

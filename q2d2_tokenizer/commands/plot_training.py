@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from ..evaluation.curves import write_results
-
 
 def plot_training(run: Path, *, output: Path) -> None:
     """Draw the curves of a training run, of the codec or of a language model, from its log.
@@ -16,4 +14,6 @@ def plot_training(run: Path, *, output: Path) -> None:
         run: Output folder of q2d2 train or q2d2 train-lm.
         output: Folder to write.
     """
+    from ..evaluation.curves import write_results
+
     write_results(run, output)

@@ -4,11 +4,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from huggingface_hub.utils import validate_repo_id
-
-from .. import hub
-from ..bundled import codec_source, default_checkpoint
-
 
 def push(
     repo_id: str,
@@ -35,6 +30,11 @@ def push(
         card: Text file on data, licences and limits, for the card; that of the bundled codec if that is published.
         dry_run: Export and check, do not upload.
     """
+    from huggingface_hub.utils import validate_repo_id
+
+    from .. import hub
+    from ..bundled import codec_source, default_checkpoint
+
     validate_repo_id(repo_id)
     folder = output or Path(tempfile.mkdtemp(prefix="q2d2-"))
     if folder.exists() and any(folder.iterdir()):

@@ -2,11 +2,6 @@
 
 from pathlib import Path
 
-from ..audio.reading import AUDIO_SUFFIXES
-from ..audio.recordings import decode_to_file, encode_file
-from ..bundled import load_codec
-from .convert import plan_jobs, run
-
 
 def reconstruct(inputs: list[str], *, output: str, codec: str = "bundled", device: str = "cpu") -> int:
     """Send audio files through tokens into wav files, to hear what a codec keeps.
@@ -22,6 +17,11 @@ def reconstruct(inputs: list[str], *, output: str, codec: str = "bundled", devic
         codec: Folder of a codec, its name on the Hub, or bundled.
         device: Device of the codec, such as cpu or cuda.
     """
+    from ..audio.reading import AUDIO_SUFFIXES
+    from ..audio.recordings import decode_to_file, encode_file
+    from ..bundled import load_codec
+    from .convert import plan_jobs, run
+
     jobs = plan_jobs(inputs, output, AUDIO_SUFFIXES, ".wav")
     model = load_codec(codec, device)
 

@@ -2,11 +2,6 @@
 
 from pathlib import Path
 
-from ..audio.files import write_atomically
-from ..evaluation.provenance import require_commit
-from ..evaluation.report import as_markdown, fill_pages
-from ..evaluation.summary import read_result
-
 
 def results(folders: list[Path], *, output: Path = Path("docs/RESULTS.md")) -> None:
     """Write a page of results from evaluations, one section each.
@@ -20,16 +15,17 @@ def results(folders: list[Path], *, output: Path = Path("docs/RESULTS.md")) -> N
         folders: Folders with an evaluation.json; others are left out.
         output: Markdown file to write.
     """
+    from ..audio.files import write_atomically
+    from ..evaluation.provenance import require_commit
+    from ..evaluation.report import as_markdown, fill_pages
+    from ..evaluation.summary import read_result
+
     require_commit(output)
     found = [folder for folder in folders if (folder / "evaluation.json").is_file()]
     if not found:
         raise ValueError(f"no evaluation.json in {', '.join(map(str, folders))}; q2d2 evaluate writes it")
     intro = "Written by `q2d2 results`; change the evaluations, not this page."
-    write_atomically(output, ("\n\n".join(["# Results", intro, *map(_section, found)]) + "\n").encode())
-    fill_pages(output, read_result(found[0]))
-
-
-def _section(folder: Path) -> str:
-    """Title, tables and notes of one evaluation."""
-    result = read_result(folder)
-    return f"## {result['data'].get('title') or folder.name}\n\n{as_markdown(result)}"
+    read = {folder: read_result(folder) for folder in found}
+    sections = [f"## {one['data'].get('title') or folder.name}\n\n{as_markdown(one)}" for folder, one in read.items()]
+    write_atomically(output, ("\n\n".join(["# Results", intro, *sections]) + "\n").encode())
+    fill_pages(output, read[found[0]])

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from ..corpus.options import CorpusOptions
 from ..corpus.processes import tokenize_corpus
-from ..corpus.tokenize import CorpusOptions
 
 
 def tokenize(
@@ -35,7 +35,7 @@ def tokenize(
         output: Folder to write; the beginning of the same job is continued.
         licence: Licence of the recordings, for the data card: an identifier of the Hub.
         ray: Work in a Ray cluster; needs --workers.
-        workers: Processes of the Ray cluster, each with one CPU.
+        workers: Number of processes of the Ray cluster, each with one CPU.
     """
     if ray != (workers is not None):
         raise ValueError("--ray and --workers go together: give both or none")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..training.codec import CodecTrainer, TrainConfig
+from ..training.settings import TrainConfig
 
 
 def train(*, config: TrainConfig, check: bool = False) -> int:
@@ -22,6 +22,8 @@ def train(*, config: TrainConfig, check: bool = False) -> int:
     """
     if check:
         return examine(config)
+    from ..training.codec import CodecTrainer
+
     CodecTrainer(config).run()
     return 0
 

@@ -1,7 +1,6 @@
 """The command `q2d2 train-lm`."""
 
-from lm.model import ModelSettings
-from lm.training import LanguageModelTrainer, TrainConfig
+from lm.settings import ModelSettings, TrainConfig
 
 
 def train_lm(*, config: TrainConfig, model: ModelSettings) -> None:
@@ -14,4 +13,6 @@ def train_lm(*, config: TrainConfig, model: ModelSettings) -> None:
     a model of pair tokens, with layout.json and the text tokenizer. Several processes: torchrun or accelerate launch
     with scripts/train_lm.py.
     """
+    from lm.training import LanguageModelTrainer
+
     LanguageModelTrainer(config, model).run()

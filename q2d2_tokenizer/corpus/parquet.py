@@ -35,6 +35,7 @@ class ParquetSource(Source):
             stop_unless_damaged(error, path)
             self.damage = f"cannot read the Parquet file: {error}"
             return
+        self.names = frozenset(schema.names)
         self.num_recordings = metadata.num_rows
         counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         self._row_groups = [(group, sum(counts[:group]), count) for group, count in enumerate(counts)]

@@ -6,15 +6,12 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from accelerate import PartialState
-from tqdm import tqdm
+from .options import CorpusOptions
 
-from ..bundled import BUNDLED, load_codec
-from .sources import Corpus
-from .tokenize import CorpusOptions, CorpusTokenizer
+if TYPE_CHECKING:
+    from .tokenize import CorpusTokenizer
 
 _LONGEST_WAIT = timedelta(days=60)  # of processes that are done for the others
 
@@ -25,7 +22,7 @@ def tokenize_corpus(
     licence: str,
     *,
     source: str | None = None,
-    codec: str = BUNDLED,
+    codec: str = "bundled",
     device: str = "cpu",
     audio_column: str = "audio",
     id_column: str | None = None,
@@ -43,10 +40,10 @@ def tokenize_corpus(
         licence: Licence of the recordings, for the data card: an identifier of the Hub.
         source: Name of the corpus, for the data card; the inputs if left out.
         codec: Folder of a codec, its name on the Hub, or `bundled`.
-        device: `cpu`, `cuda` (processes go round the GPUs), `cuda:0` and so on.
+        device: Device of the codec: `cpu`, `cuda` (processes go round the GPUs), `cuda:0` and so on.
         audio_column: Column of Parquet files that holds the audio.
-        id_column: Column of Parquet files that holds the ids; `id`, or else file and row number, if left out.
-        drop_columns: Columns to leave out.
+        id_column: Column of Parquet files that holds the ids of recordings; `id`, or else file and row, if left out.
+        drop_columns: Columns of the inputs to leave out of the shards.
         options: What the result depends on besides.
         ray_workers: Processes of a Ray cluster, each with one CPU, that do the work instead of this one.
 
@@ -57,6 +54,10 @@ def tokenize_corpus(
         ValueError: If there is nothing to tokenize, or the folder holds something else.
         OSError: If the inputs cannot be read or the folder cannot be written.
     """
+    from ..bundled import load_codec
+    from .sources import Corpus
+    from .tokenize import CorpusTokenizer
+
     inputs = [inputs] if isinstance(inputs, str) else inputs
 
     def build(device: str) -> CorpusTokenizer:
@@ -72,13 +73,17 @@ def tokenize_corpus(
     return tokenizer.finish(licence, source or ", ".join(inputs)) if tokenizer else None
 
 
-def run_processes(build: Callable[[str], CorpusTokenizer], device: str) -> CorpusTokenizer | None:
+def run_processes(build: "Callable[[str], CorpusTokenizer]", device: str) -> "CorpusTokenizer | None":
     """Do this process's part of the work; returns the tokenizer in the main process, once all are done.
 
     Args:
         build: Makes the tokenizer, with the codec on a device.
         device: See `tokenize_corpus`.
     """
+    import torch
+    from accelerate import PartialState
+    from tqdm import tqdm
+
     # The processes only wait for each other, so the backend of CPUs will do; it lets several of them share a GPU.
     state = PartialState(cpu=True, timeout=_LONGEST_WAIT)
     if device == "cuda":
@@ -110,7 +115,9 @@ class ShardWorker:
         folder: Folder that relative paths start from.
     """
 
-    def __init__(self, build: Callable[[str], CorpusTokenizer], folder: str):
+    def __init__(self, build: "Callable[[str], CorpusTokenizer]", folder: str):
+        import torch
+
         os.chdir(folder)
         torch.set_num_threads(1)
         self.tokenizer = build("cpu")
@@ -121,7 +128,7 @@ class ShardWorker:
         return {"shard": row["id"], "hours": self.tokenizer.run(int(row["id"]), len(self.tokenizer.shards))}
 
 
-def run_on_ray(build: Callable[[str], CorpusTokenizer], workers: int) -> CorpusTokenizer:
+def run_on_ray(build: "Callable[[str], CorpusTokenizer]", workers: int) -> "CorpusTokenizer":
     """Make all shards that are missing, in the cluster; returns the tokenizer of this process.
 
     Args:
@@ -129,6 +136,7 @@ def run_on_ray(build: Callable[[str], CorpusTokenizer], workers: int) -> CorpusT
         workers: Processes, each with one CPU of the cluster.
     """
     import ray.data
+    from tqdm import tqdm
 
     tokenizer = build("cpu")
     tokenizer.prepare()

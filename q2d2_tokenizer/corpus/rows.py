@@ -62,6 +62,8 @@ class Source:
 
     num_recordings = 0
     schema = pa.schema([])  # of the columns that are kept
+    names: frozenset[str] = frozenset()
+    """Columns that the file has, kept or not."""
     damage: str | None = None
     """Why not all of it can be read; counts as one more row."""
 

@@ -4,7 +4,7 @@ Columns: `id` (string), `codes` (list of int32), `num_samples` (int64, at the ra
 the corpus. The metadata of the schema say which codec made the tokens: `codec_fingerprint`, `sampling_rate` in Hz,
 `codebook_size`, `hop_length` in samples, `points_per_group`, from which pair tokens follow, and `neighbours_per_group`:
 for every point of every group the points whose cells touch its own, which is all of the geometry that a language model
-needs.
+needs. Codecs without a lattice have none.
 """
 
 import io
@@ -22,6 +22,7 @@ from ..audio.files import write_atomically
 from ..audio.token_file import TokenFile
 from ..lattices import build_groups, lattice_neighbours
 from ..modeling_q2d2 import Q2D2Model
+from ..quantizers import LatticeQuantizer
 
 TOKEN_COLUMNS = pa.schema([("id", pa.string()), ("codes", pa.list_(pa.int32())), ("num_samples", pa.int64())])
 SHARD_FOLDER = "data"
@@ -32,15 +33,17 @@ _UNKNOWN = object()
 def codec_metadata(model: Q2D2Model) -> dict[bytes, bytes]:
     """Metadata of the shards of a codec."""
     config = model.config
-    groups = build_groups(config.lattice, config.levels, config.group_size)
     fields = {
         "codec_fingerprint": model.fingerprint(),
         "sampling_rate": config.sampling_rate,
         "codebook_size": config.codebook_size,
         "hop_length": config.hop_length,
         "points_per_group": json.dumps(config.points_per_group),
-        "neighbours_per_group": json.dumps([lattice_neighbours(group) for group in groups], separators=(",", ":")),
     }
+    if isinstance(model.quantizer, LatticeQuantizer):  # entries of codebooks have no neighbours to speak of
+        groups = build_groups(config.lattice, config.levels, config.group_size)
+        neighbours = [lattice_neighbours(group) for group in groups]
+        fields["neighbours_per_group"] = json.dumps(neighbours, separators=(",", ":"))
     return {name.encode(): str(value).encode() for name, value in fields.items()}
 
 

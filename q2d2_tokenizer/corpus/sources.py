@@ -29,6 +29,7 @@ class FilesSource(Source):
 
     def __init__(self, files: list[Entry], columns: Columns):
         super().__init__("audio files", "", columns)
+        self.names = frozenset(name for file in files for name in file.columns)
         self._files = [
             file._replace(columns={name: value for name, value in file.columns.items() if columns.keeps(name)})
             for file in files
@@ -119,6 +120,9 @@ class Corpus:
             self.sources.append(FilesSource(plain, columns))
         if not self.num_rows:
             raise ValueError(f"there are no rows in {', '.join(inputs)}")
+        names = set().union(*(source.names for source in self.sources))
+        if unknown := set(drop_columns) - names:
+            raise ValueError(f"drop_columns names {sorted(unknown)}, the inputs have the columns {sorted(names)}")
 
     @property
     def num_rows(self) -> int:

@@ -80,6 +80,7 @@ class TarSource(Source):
         self.num_recordings = len(self._keys)
         suffixes = {member.suffix for members in self._samples.values() for member in members}
         found = {_TEXT_MEMBERS[suffix] for suffix in suffixes & _TEXT_MEMBERS.keys()}
+        self.names = frozenset(found)
         self.schema = pa.schema([(column, pa.string()) for column in sorted(found) if columns.keeps(column)])
 
     def ids(self) -> pa.Array:

@@ -8,11 +8,10 @@ computes every recording by itself, so there is no padding to save; what follows
 
 import errno
 import json
-import math
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from ..audio.files import write_atomically
 from ..audio.recordings import encode_chunks
 from ..modeling_q2d2 import Q2D2Model
 from .cells import announced_seconds, read_cell
+from .options import CorpusOptions
 from .shards import (
     REJECTS_FOLDER,
     SHARD_FOLDER,
@@ -46,32 +46,6 @@ from .sources import Batch, Corpus
 _PLAN = "plan.json"
 _SILENT_PEAK = 1e-3  # -60 dB of full scale
 _SECONDS_BETWEEN_LINES = 30.0  # of progress in a log file
-
-
-@dataclass(frozen=True)
-class CorpusOptions:
-    """What the result depends on, besides the corpus and the codec.
-
-    Args:
-        max_hours: Longest recording, in hours; longer ones are rejected, most of them before they are decoded.
-        silent: What to do with recordings whose peak is below -60 dB of full scale: `reject` or `keep`.
-        rows_per_shard: Rows of the corpus in a shard; a killed process has to do at most that many again.
-
-    Raises:
-        ValueError: If a value is out of range.
-    """
-
-    max_hours: float = 4.0
-    silent: str = "reject"
-    rows_per_shard: int = 1000
-
-    def __post_init__(self):
-        if self.max_hours <= 0 or self.rows_per_shard < 1:
-            raise ValueError(
-                f"max_hours and rows_per_shard must be positive, got {self.max_hours:g} and {self.rows_per_shard}"
-            )
-        if self.silent not in ("reject", "keep"):
-            raise ValueError(f"silent must be 'reject' or 'keep', got {self.silent!r}")
 
 
 class Progress(tqdm):
@@ -306,7 +280,7 @@ def read_recording(cell: Any, target_rate: int, options: CorpusOptions) -> Itera
         OSError: If a file cannot be read for a reason that is not the file.
     """
     seconds = announced_seconds(cell)
-    if seconds is not None and math.isfinite(seconds):  # else reading it will tell
+    if seconds is not None:  # else reading it will tell
         _check_hours(seconds / 3600, options)
     num_samples, peak = 0, 0.0
     for chunk in read_cell(cell, target_rate):

@@ -26,7 +26,6 @@ DOMAINS = {
     "environment": ["outofdomain-environment-test-*.parquet"],
 }
 NOISY, NOISE = "English, many speakers", "environment"
-SNR_DB = [20.0, 10.0, 5.0]
 SAMPLING_RATE = 24000  # of noisy speech, in Hz
 
 
@@ -63,7 +62,7 @@ def write_noisy(speech: list[Clip], noise: list[Clip], snr_db: float, path: Path
             pq.write_table(table, partial)
 
 
-def collect(speech: Path, cache: Path, clips: int, snr: list[float]) -> dict[str, list[str]]:
+def collect(speech: Path, cache: Path, clips: int | None, snr: list[float]) -> dict[str, list[str]]:
     """Files of every domain that is there, noisy speech at each of some ratios in dB included.
 
     Raises:

@@ -8,11 +8,12 @@ import soundfile
 from tqdm.auto import tqdm
 
 from ..audio.files import write_json
-from ..bundled import BUNDLED, codec_source
+from ..bundled import codec_source
 from .clips import Clip, load_clips
 from .codecs import Codec, DecodedFolder, Original, OurCodec
 from .memory import measure_memory
 from .metrics import METRICS
+from .options import EvaluationOptions
 from .plot import plot_scores
 from .programs import Program, installed_peers
 from .provenance import describe_run, require_commit
@@ -24,55 +25,14 @@ from .transformers_codecs import TransformersCodec
 ALIGNMENT = (
     "Q2D2 is aligned by construction; others are shifted by the lag of largest cross-correlation, within 100 ms."
 )
-DEFAULT_METRICS = ["pesq_wb", "pesq_nb", "stoi", "log_mel", "si_sdr"]
 
 
-def evaluate_codec(
-    data: list[str] | str,
-    *,
-    codec: str = BUNDLED,
-    output: str | Path = "runs/evaluation",
-    cache: str | Path = "runs/cache",
-    clips: int | None = None,
-    title: str = "",
-    audio_column: str = "audio",
-    id_column: str | None = None,
-    text_column: str = "text",
-    metrics: list[str] = DEFAULT_METRICS,
-    peers: bool = True,
-    decoded: dict[str, str] | None = None,
-    transformers: dict[str, str] | None = None,
-    program: dict[str, str] | None = None,
-    asr: str | None = None,
-    listen: int = 3,
-    restart: bool = False,
-) -> dict[str, Any]:
-    """Measure a codec on recordings, next to others.
-
-    Writes evaluation.json (every clip and the summary, with command, commit and versions), evaluation.md (tables) and
-    evaluation.png, and in the folder details, which git ignores: index.html with players, the audio, and rows.jsonl,
-    from which an interrupted evaluation goes on, also with more metrics or codecs. Rows are known by codec and samples
-    but not by the code of the metrics.
+def evaluate_codec(data: list[str] | str, **options: Any) -> dict[str, Any]:
+    """Measure a codec on recordings, next to others; the command `q2d2 evaluate` as a call.
 
     Args:
         data: Parquet, tar or audio files, folders, globs, lists or URLs (see docs/inputs.md).
-        codec: Folder of a codec, its name on the Hub, or bundled.
-        output: Folder for the results.
-        cache: Folder for decoded audio.
-        clips: Largest number of recordings, evenly spread; all if left out.
-        title: What the data is, for the page of results.
-        audio_column: Column of the audio in Parquet files.
-        id_column: Column of the names of the clips in Parquet files; id, else file and row, if left out.
-        text_column: Column of the text in Parquet files and metadata.
-        metrics: Names among pesq_wb, pesq_nb, stoi, log_mel, si_sdr, f0, level_db, voice, signal, dnsmos, nisqa,
-            distillmos and speaker, or all.
-        peers: Measure Opus and Codec2 too, if their programs are installed.
-        decoded: Folder with the output of another codec, one <name of the clip>.wav for each clip.
-        transformers: Folder with weights of EnCodec, DAC or Mimi, such as models/mimi,num_quantizers=8.
-        program: Rate and command of another program (see evaluation/programs.py).
-        asr: Folder of a speech recognizer (see evaluation/asr.py); adds the word error rate.
-        listen: Number of clips on the page with players.
-        restart: Forget the rows of earlier runs.
+        **options: Fields of `EvaluationOptions`: codec, output, metrics and others.
 
     Returns:
         What evaluation.json holds.
@@ -80,30 +40,29 @@ def evaluate_codec(
     Raises:
         ValueError: If there are no such recordings, a metric is unknown or not installed, or codecs have the same name.
     """
-    output, data = Path(output), [data] if isinstance(data, str) else data
-    metrics = list(METRICS) if "all" in metrics else metrics
+    chosen = EvaluationOptions(**options)
+    output, cache, data = Path(chosen.output), chosen.cache, [data] if isinstance(data, str) else data
+    metrics = list(METRICS) if "all" in chosen.metrics else chosen.metrics
     check_metrics(metrics, METRICS)
-    if clips is not None and clips < 1:
-        raise ValueError(f"clips must be a whole number from 1 on, got {clips}")
     require_commit(output)
-    for name, folder in (decoded or {}).items():
+    for name, folder in chosen.decoded.items():
         if not folder or not Path(folder).is_dir():
             raise ValueError(f"decoded takes NAME=FOLDER, and {folder!r} of {name!r} is not a folder")
-    source = codec_source(codec)
+    source = codec_source(chosen.codec)
     ours = OurCodec(source)
     rate = ours.model.config.sampling_rate
-    found = load_clips(data, cache, rate, clips, audio_column, id_column, text_column, str(output))
-    codecs: list[Codec] = [ours, *(installed_peers(rate) if peers else [])]
-    codecs += [DecodedFolder(name, folder, [clip.id for clip in found]) for name, folder in (decoded or {}).items()]
-    codecs += [TransformersCodec(name, spec) for name, spec in (transformers or {}).items()]
-    codecs += [Program(name, spec) for name, spec in (program or {}).items()]
+    found = load_clips(data, cache, rate, chosen.clips, **chosen.columns, output=str(output))
+    codecs: list[Codec] = [ours, *(installed_peers(rate) if chosen.peers else [])]
+    codecs += [DecodedFolder(name, folder, [clip.id for clip in found]) for name, folder in chosen.decoded.items()]
+    codecs += [TransformersCodec(name, spec) for name, spec in chosen.transformers.items()]
+    codecs += [Program(name, spec) for name, spec in chosen.program.items()]
     if len({codec.name for codec in codecs}) < len(codecs):
         raise ValueError(f"codecs must have different names, got {[codec.name for codec in codecs]}")
-    if asr or any(not needs_reference(name) for name in metrics):
+    if chosen.asr or any(not needs_reference(name) for name in metrics):
         codecs.append(Original())
-    details = prepare_output(output, restart)
-    measures = build_metrics(metrics, rate, asr, ours.model.config.frame_rate)
-    measured = _measure(codecs, found, details, measures, listen)
+    details = prepare_output(output, chosen.restart)
+    measures = build_metrics(metrics, rate, chosen.asr, ours.model.config.frame_rate)
+    measured = _measure(codecs, found, details, measures, chosen.listen)
     own = describe_ours(ours, measured[ours.name], measure_memory(source, seconds=10.0))
     described = {codec.name: describe_codec(measured[codec.name], codec.bitrate) for codec in codecs}
     described[ours.name]["entropy_bps"] = own["usage"]["entropy_bits"] * ours.model.config.frame_rate
@@ -111,7 +70,7 @@ def evaluate_codec(
         "run": describe_run(),
         "alignment": ALIGNMENT,
         "data": {
-            "title": title,
+            "title": chosen.title,
             "sources": data,
             "clips": len(found),
             "speakers": len({clip.speaker for clip in found}),

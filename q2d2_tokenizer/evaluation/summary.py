@@ -57,9 +57,8 @@ def _as_given_here(source: str) -> str:
 def describe_ours(codec: OurCodec, rows: list[Row], memory: dict[str, float] | None) -> dict[str, Any]:
     """What is known of the codec under test alone: use of the joint codebook and of every group, memory."""
     codes = np.concatenate([row["facts"]["codes"] for row in rows])
-    lattices = getattr(codec.model.quantizer, "lattices", None)
-    indices = lattices.codes_to_indices(torch.from_numpy(codes)).T.numpy() if lattices else []
-    points = lattices.points_per_group if lattices else []
+    indices = codec.model.quantizer.codes_to_indices(torch.from_numpy(codes)).T.numpy()
+    points = codec.model.config.points_per_group
     return {
         "checkpoint": _as_given_here(codec.source),
         "fingerprint": codec.model.fingerprint(),

@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..audio.files import write_atomically
 from ..audio.voice import measure_voice
-from ..bundled import default_checkpoint
+from ..bundled import load_codec
 from ..configuration_q2d2 import Q2D2Config
 from ..export import save_feature_extractor
 from ..feature_extraction_q2d2 import to_float32
@@ -22,92 +21,12 @@ from .augmentation import Augmentation
 from .data import AudioCache
 from .discriminators import Discriminators
 from .gan import Autoencoder, discriminator_step, generator_step, spectral_step
-from .loop import LoopConfig, ResumableTrainer
+from .loop import ResumableTrainer
 from .losses import EnvelopeLoss, LevelLoss, MelLoss
 from .loudness import LoudnessLoss
 from .projected import ProjectedDiscriminator  # noqa: F401  (registers it)
+from .settings import TrainConfig
 from .stream import AudioStream
-
-
-@dataclass(kw_only=True)
-class TrainConfig(LoopConfig):
-    """Everything a training run depends on, besides the codec's own config."""
-
-    data: list[str]
-    """Parquet, tar or audio files, folders, globs, lists or URLs; list a source twice to weight it double."""
-    validation_data: list[str] = field(default_factory=list)
-    """Recordings to validate on, given like data; of other speakers."""
-    hold_out: int = 0
-    """Number of recordings to take from data and validate on, instead of validation_data."""
-    codec: str = ""
-    """Codec to begin from: config file (random weights), folder with weights, or 'bundled'; the default config with
-    random weights if empty."""
-    levels: list[int] = field(default_factory=list)
-    """Levels of the codec's channels, instead of its own; its other weights stay."""
-    freeze: list[str] = field(default_factory=list)
-    """Parts that are not trained: encoder, quantizer, decoder. Tokens stay the same if encoder and quantizer do."""
-    audio_column: str = "audio"
-    """Column of Parquet files that holds the audio."""
-    streaming: bool = False
-    """Decode data while training, without a cache on disk."""
-    cache: str = ""
-    """Folder for decoded audio, 173 MB an hour; cache/ in the output folder if empty."""
-    steps: int = 100_000
-    """Optimizer steps in all. 500 fine-tune the bundled codec; a new one needs about 10,000 without discriminators and
-    tens of thousands with them."""
-    batch_size: int = 16
-    """Segments per step, over all processes."""
-    segment_frames: int = 64
-    """Length of a segment, in frames of the codec (at 75 a second, 64 are 0.85 s)."""
-    gain_db: float = 6.0
-    """Largest random gain of a segment, up or down, in dB."""
-    speed: float = 0.0
-    """Largest random change of speed and pitch, as a fraction: 0.1 is up to 10 % faster or slower."""
-    tone_db: float = 0.0
-    """Largest gain of a random curve over frequency, in dB."""
-    formants: float = 0.0
-    """Largest random shift of the formants at the same pitch, as a fraction."""
-    discriminator_learning_rate: float = 5e-4
-    """Peak learning rate of the discriminators."""
-    discriminator_betas: list[float] = field(default_factory=lambda: [0.9, 0.99])
-    """AdamW betas of the discriminators."""
-    ema_decay: float = 0.999
-    """Decay per step of the averaged weights, which are the result."""
-    mel_weight: float = 15.0
-    """Weight of the mel loss."""
-    loudness_weight: float = 2.0
-    """Weight of the loudness loss, after PESQ."""
-    envelope_weight: float = 15.0
-    """Weight of the envelope loss, after STOI."""
-    level_weight: float = 0.0
-    """Weight of the level loss, which is in dB."""
-    adversarial_weight: float = 1.0
-    """Weight of the adversarial loss."""
-    feature_weight: float = 2.0
-    """Weight of the feature loss, the distance of the discriminators' hidden features."""
-    adversarial_start: int = 10_000
-    """First step with discriminators; one beyond the last trains without them."""
-    mel_n_ffts: list[int] = field(default_factory=lambda: [256, 512, 1024, 2048, 4096])
-    """Window lengths of the mel loss, in samples."""
-    mel_bands: list[int] = field(default_factory=lambda: [20, 40, 80, 160, 320])
-    """Number of mel bands for each window length."""
-    mel_floor: float = 1e-3
-    """Smallest magnitude the mel loss tells apart; lower ones count as this much."""
-    discriminators: list[str] = field(default_factory=lambda: ["band", "period"])
-    """Discriminators: band, period, resolution, multiband, projected. The paper has period, resolution, multiband."""
-    discriminator_kwargs: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Arguments of discriminators, by name: {"period": {"sizes": [2, 3], "channels": [8, 16]}}."""
-    validation_clips: int = 40
-    """Recordings per validation, evenly spread."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if isinstance(self.discriminator_kwargs, str):  # as runs recorded it before
-            self.discriminator_kwargs = json.loads(self.discriminator_kwargs)
-        if unknown := set(self.freeze) - {"encoder", "quantizer", "decoder"}:
-            raise ValueError(f"freeze takes encoder, quantizer and decoder, got {sorted(unknown)}")
-        if self.hold_out and (self.validation_data or self.streaming):
-            raise ValueError("hold_out takes recordings from data: it excludes validation_data and streaming")
 
 
 def make_codec(source: str, levels: list[int] | tuple[int, ...] = ()) -> Q2D2Model:
@@ -119,12 +38,10 @@ def make_codec(source: str, levels: list[int] | tuple[int, ...] = ()) -> Q2D2Mod
             goes on from where it was, with finer or coarser points.
 
     Raises:
-        ValueError: If there are not as many levels as channels.
+        ValueError: If the source is no codec, or there are not as many levels as channels.
     """
-    if source == "bundled":
-        source = default_checkpoint()
     if source and not source.endswith(".json"):
-        codec = Q2D2Model.from_pretrained(source)
+        codec = load_codec(source)
     else:
         codec = Q2D2Model(Q2D2Config.from_json_file(source) if source else Q2D2Config())
     if not levels:
@@ -244,8 +161,10 @@ class CodecTrainer(ResumableTrainer):
         seen, codes = [], []
         for audio in self.accumulate(self.model, parts):
             with self.accelerator.autocast():
-                reconstruction, part_codes = self.model(audio)
+                reconstruction, part_codes, quantizer_loss = self.model(audio)
                 losses = spectral_step(audio, reconstruction, self.spectral_losses)
+                if quantizer_loss is not None:
+                    losses["quantizer"] = quantizer_loss
                 if frozen is not None:
                     with torch.no_grad():
                         real = frozen.prepare(audio)

@@ -1,12 +1,14 @@
 """The training doctor: overfits one batch and says what is wrong with data, codec or settings, and what to do."""
 
 import math
+import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from ..audio.errors import NotFiniteAudioError
 from ..audio.files import write_json
@@ -186,6 +188,7 @@ def examine(config: TrainConfig, steps: int = 40, batch_size: int = 4) -> Report
     )
     try:
         trainer = _OneBatch(small)
+        trainer.say(f"check: looking at the data, then training on one batch for {steps} steps; takes minutes on a CPU")
         _check_data(report, trainer)  # streaming reads now
     except NotFiniteAudioError as error:
         report.add("the data", str(error), "repair or remove the recording; decoders write NaN for damaged float files")
@@ -257,7 +260,11 @@ def _overfit(report: Report, trainer: _OneBatch, steps: int) -> None:
     audio = trainer.batch(0)
     if trainer.config.codec and not trainer.config.codec.endswith(".json"):
         report.voice = _voice(trainer, audio)
-    for _ in range(steps):
+    start = time.monotonic()
+    for step in range(steps):
+        if step % 10 == 3:
+            left = (time.monotonic() - start) / step * (steps - step)
+            trainer.say(f"check: step {step} of {steps} on one batch, about {tqdm.format_interval(left)} to go")
         trainer.norms = {}
         try:
             losses = trainer.train_step()
@@ -288,15 +295,11 @@ def _check_encoder(report: Report, trainer: CodecTrainer, audio: Tensor) -> None
 def _check_codes(report: Report, trainer: CodecTrainer, audio: Tensor) -> None:
     with torch.no_grad():
         codes = trainer.model(audio)[1].flatten()
-    lattices = getattr(trainer.codec.quantizer, "lattices", None)
-    if lattices is None:
-        groups, sizes = [codes.cpu().numpy()], [trainer.codec.config.codebook_size]
-    else:
-        groups, sizes = lattices.codes_to_indices(codes).T.cpu().numpy(), lattices.points_per_group
+    groups = trainer.codec.quantizer.codes_to_indices(codes).T.cpu().numpy()
+    sizes = trainer.codec.config.points_per_group
     for number, (indices, size) in enumerate(zip(groups, sizes, strict=True), 1):
         report.usage.append(usage(indices, size))
-        if lattices is not None:
-            report.histograms.append(np.bincount(indices, minlength=size).tolist())
+        report.histograms.append(np.bincount(indices, minlength=size).tolist())
         if report.usage[-1]["entropy_bits"] < _LEAST_ENTROPY * math.log2(size):
             report.add(
                 f"group {number} of the quantizer",

@@ -10,15 +10,18 @@ from ..modeling_q2d2 import Q2D2Model
 
 
 class Autoencoder(nn.Module):
-    """The codec with gradients: audio (B, 1, T * hop_length) -> audio of the same shape and codes (B, T)."""
+    """The codec with gradients: audio (B, 1, T * hop_length) -> audio of the same shape, codes (B, T), and a loss.
+
+    The loss () is the quantizer's own, None if it has none.
+    """
 
     def __init__(self, codec: Q2D2Model):
         super().__init__()
         self.codec = codec
 
-    def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        quantized, codes = self.codec.quantizer(self.codec.encoder(audio, exact=False))
-        return self.codec.decoder(quantized), codes
+    def forward(self, audio: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        quantized, codes, loss = self.codec.quantizer.learn(self.codec.encoder(audio, exact=False))
+        return self.codec.decoder(quantized), codes, loss
 
 
 def discriminator_loss(scores_real: list[Tensor], scores_fake: list[Tensor]) -> Tensor:

@@ -2,80 +2,31 @@
 
 import contextlib
 import json
-import math
 import os
 import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import InitProcessGroupKwargs, set_seed
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..audio.files import write_atomically
+from ..audio.files import replaced_folder, write_atomically
+from .settings import LoopConfig
 
+_LONGEST_WAIT = timedelta(days=60)  # of processes for the one that decodes the data; launchers end all if one ends
 Part = TypeVar("Part")
 
 
 class NotFiniteError(RuntimeError):
     """A loss or a gradient is NaN or infinite; no weight was changed."""
-
-
-@dataclass(kw_only=True)
-class LoopConfig:
-    """What every training run depends on."""
-
-    output: str
-    """Folder of the run: settings, log, checkpoints and weights. A run that was interrupted goes on from there."""
-    steps: int = 100_000
-    """Optimizer steps in all."""
-    max_minutes: float = math.inf
-    """Stop after this many minutes; the same command goes on later."""
-    accumulation: int = 1
-    """Compute each step in this many parts, one after another, to save memory; the result is the same."""
-    learning_rate: float = 1e-3
-    """Peak learning rate."""
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.99])
-    """AdamW betas."""
-    warmup_steps: int = 300
-    """Steps over which the learning rate rises linearly to its peak."""
-    decay_steps: int = 5_000
-    """Steps at the end over which the learning rate falls linearly to zero; at most all steps."""
-    gradient_clip: float = 1.0
-    """Scale gradients down to this norm if theirs is larger."""
-    mixed_precision: str = "no"
-    """Precision of the forward pass: no (float32) or bf16. Weights stay in float32."""
-    seed: int = 0
-    """Random seed of initial weights and batches."""
-    log_every: int = 50
-    """Steps between lines of log.jsonl; without a terminal, also between lines of progress."""
-    validate_every: int = 1_000
-    """Steps between validations."""
-    save_every: int = 500
-    """Steps between resumable checkpoints."""
-    keep_checkpoints: int = 2
-    """Number of resumable checkpoints to keep; older ones are deleted."""
-
-    def __post_init__(self) -> None:
-        counts = ("steps", "accumulation", "warmup_steps", "decay_steps", "log_every", "validate_every", "save_every")
-        for name in (*counts, "keep_checkpoints"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if len(self.betas) != 2:
-            raise ValueError(f"betas must be two numbers, got {self.betas}")
-        if self.mixed_precision not in ("no", "bf16"):
-            raise ValueError(f"mixed_precision must be 'no' or 'bf16', got {self.mixed_precision!r}")
-
-    def rate_factor(self, step: int) -> float:
-        """Share of the peak learning rate at a step: linear warm-up, constant, linear decay to zero."""
-        return min(1.0, (step + 1) / self.warmup_steps, (self.steps - step) / min(self.decay_steps, self.steps))
 
 
 class Progress:
@@ -114,7 +65,8 @@ class ResumableTrainer:
     def __init__(self, config: LoopConfig):
         self.config = config
         self.output = Path(config.output)
-        self.accelerator = Accelerator(mixed_precision=config.mixed_precision)
+        waiting = InitProcessGroupKwargs(timeout=_LONGEST_WAIT)
+        self.accelerator = Accelerator(mixed_precision=config.mixed_precision, kwargs_handlers=[waiting])
         processes, started = self.accelerator.num_processes, int(os.environ.get("WORLD_SIZE", 1))
         if processes != started:
             raise ValueError(
@@ -263,7 +215,8 @@ class ResumableTrainer:
         self.accelerator.wait_for_everyone()
         if not self.accelerator.is_main_process:
             return
-        self.save_weights(self.output / "weights")  # first: a checkpoint says that they are there
+        with replaced_folder(self.output / "weights") as folder:  # first: a checkpoint says that they are there
+            self.save_weights(folder)
         shutil.rmtree(self.output / name, ignore_errors=True)
         (self.output / f"partial-{name}").rename(self.output / name)
         for old in self.checkpoints()[: -self.config.keep_checkpoints]:

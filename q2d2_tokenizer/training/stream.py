@@ -22,11 +22,11 @@ _Cell = tuple[str, Any]
 
 
 def _seconds(name: str, cell: Any, sampling_rate: int) -> float:
-    """Duration as far as the header tells, by which recordings are drawn."""
+    """Duration, by which recordings are drawn."""
     seconds = announced_seconds(cell)
     if seconds is None:  # decoding it tells what is wrong
         seconds = len(named_audio(cell, sampling_rate, name)) / sampling_rate
-    return min(max(seconds, 0.01), 3600.0)
+    return max(seconds, 0.01)
 
 
 class _Window:

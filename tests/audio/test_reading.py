@@ -1,6 +1,5 @@
 """Reading audio: every format, rate and shape; what is damaged is refused, never shortened."""
 
-import struct
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 from recordings import FORMATS, file_bytes
 
 from q2d2_tokenizer.audio.containers import _mp3_frame_length
+from q2d2_tokenizer.audio.errors import LoudAudioError
 from q2d2_tokenizer.audio.reading import read_audio, stream_from_column, to_int16, to_mono
 
 RATE = 24000
@@ -76,6 +76,9 @@ def test_samples_as_int16_are_those_of_a_file(speech_like):
         (np.zeros((2, 3, 4), np.float32), "shape"),
         (np.zeros((2, 24000), np.float32), "transpose"),
         (np.array(["a"]), "floats"),
+        (np.array([0.0, 8.01]), "peak of 8.01"),
+        (np.array([0.0, -20000.0]), "peak of 2e.04.*divide samples of 16 bits by 32768"),
+        (np.array([1e30]), "peak of 1e.30"),
     ],
 )
 def test_unusable_samples_are_refused(samples, message):
@@ -94,6 +97,35 @@ def test_infinite_samples_in_a_file_are_refused(speech_like):
     samples[500] = np.inf
     with pytest.raises(ValueError, match="NaN or infinite"):
         read_audio(file_bytes(samples, RATE, "WAV", "FLOAT"), RATE)
+
+
+@pytest.mark.parametrize("scale", [32768, 2**23, 1e30])
+def test_files_of_another_scale_are_refused(scale, speech_like):
+    content = file_bytes(speech_like(1000) * scale, RATE, "WAV", "FLOAT")
+    with pytest.raises(LoudAudioError, match="floats lie within plus or minus 1"):
+        read_audio(content, RATE)
+
+
+def test_a_peak_of_more_than_two_is_warned_of_once(speech_like, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("q2d2_tokenizer.audio.reading._BLOCK_SAMPLES", 100)
+    for peak, warnings in ((1.9, 0), (2.1, 1), (-7.9, 1)):
+        samples = np.full((1000, 2), [peak, 0], np.float32)
+        caplog.clear()
+        to_mono(samples, RATE, RATE)
+        assert len(caplog.records) == warnings
+        (tmp_path / "loud.wav").write_bytes(file_bytes(samples, RATE, "WAV", "FLOAT"))
+        read_audio(tmp_path / "loud.wav", RATE)
+        assert len(caplog.records) == 2 * warnings
+        assert not warnings or f"loud.wav has a peak of {abs(peak)}" in caplog.text
+
+
+def test_int32_that_holds_24_bits_is_warned_of(caplog):
+    to_mono(np.array([0, 2**23 - 1], np.int32), RATE, RATE)
+    assert "24 bits" in caplog.text
+    caplog.clear()
+    to_mono(np.array([0, 2**23], np.int32), RATE, RATE)
+    to_mono(np.zeros(5, np.int32), RATE, RATE)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("rate", [8000, 24000, 96000])
@@ -145,19 +177,10 @@ def test_ogg_cut_between_or_without_pages_is_refused(subtype, speech_like):
     damaged = content[: starts[-2] + 60] + bytes(20) + content[starts[-2] + 80 :]
     with pytest.raises(ValueError, match="damaged"):
         read_audio(damaged, RATE)
-    with pytest.raises(ValueError, match="several recordings"):
-        read_audio(content + content, RATE)
     assert len(read_audio(content + bytes(100), RATE)) == 72000  # bytes behind the end are not audio
 
 
-def test_wav_of_unknown_length_is_read_to_its_end(speech_like):
-    content = file_bytes(speech_like(5000), RATE, "WAV", "PCM_16")
-    size = content.index(b"data") + 4
-    for streamed in (0xFFFFFFFF, 0x7FFFF000):
-        assert len(read_audio(content[:size] + struct.pack("<I", streamed) + content[size + 4 :], RATE)) == 5000
-
-
-def test_mp3_without_length_header_is_read_whole_or_refused(speech_like):
+def test_mp3_without_length_header_is_read_whole(speech_like):
     def without_header(**kwargs):
         content = file_bytes(speech_like(72000), RATE, "MP3", "MPEG_LAYER_III", **kwargs)
         return content[_mp3_frame_length(content, 0) :]
@@ -167,8 +190,8 @@ def test_mp3_without_length_header_is_read_whole_or_refused(speech_like):
         assert len(read_audio(constant + tag, RATE)) >= 72000
     with pytest.raises(ValueError, match="last frame"):
         read_audio(constant[:-5], RATE)
-    with pytest.raises(ValueError, match="no length header"):  # libsndfile reads about a quarter of it
-        read_audio(without_header(bitrate_mode="VARIABLE", compression_level=0.9), RATE)
+    variable = without_header(bitrate_mode="VARIABLE", compression_level=0.9)  # libsndfile reads a quarter of it
+    assert len(read_audio(variable, RATE)) >= 72000
 
 
 def test_other_files_are_refused(tmp_path, speech_like):

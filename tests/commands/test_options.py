@@ -1,6 +1,9 @@
 """Options of all commands: their help, their forms, and what is refused."""
 
-from argparse import ArgumentError
+import subprocess
+import sys
+import warnings
+from argparse import ArgumentError, Namespace
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -167,12 +170,34 @@ def test_the_help_lists_all_commands(capsys):
     assert cli.main(["--version"]) == 0 and capsys.readouterr().out.startswith("q2d2 0.")
 
 
+TRAIN = ["train", "--data", "a", "--output", "b"]
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
         ([], "name a command; it must be one of encode, decode"),
         (["enkode"], "there is no command 'enkode'; it must be one of encode"),
-        (["encode", "a"], "required: output; see q2d2 encode --help"),
+        (["encode"], "required: inputs, --output; see q2d2 encode --help"),
+        ([*TRAIN, "--steps", "abc"], "--steps must be a whole number, got 'abc'; see"),
+        ([*TRAIN, "--betas", "0", "x"], "--betas must be a number, got 'x'; see"),
+        ([*TRAIN, "--stepz", "3"], "arguments: --stepz 3; did you mean --steps?; see"),
+        ([*TRAIN, "--check=3"], "--check takes no value, got '3'; see"),
+        ([*TRAIN, "--steps"], "--steps needs a value; see"),
+        (["train", "--config", "absent.yaml"], "--config: there is no file"),
+        (
+            [*TRAIN, "--segment_frames", "0"],
+            "segment_frames must be at least 1, got 0",
+        ),
+        (
+            [*TRAIN, "--mel_bands", "20"],
+            "one number for each of mel_n_ffts, 5, got [20]",
+        ),
+        (
+            [*TRAIN, "--freeze", "encoder", "quantizer", "decoder"],
+            "leave one to train",
+        ),
+        (["evaluate", "--data", "a", "--clips", "0"], "clips must be a whole number from 1 on, got 0"),
         (["info", "--checkpoint", "a"], "unrecognized arguments: --checkpoint a"),
         (["tokenize", "a", "--output", "b", "--licence", "c", "--ray"], "--ray and --workers go together"),
     ],
@@ -183,19 +208,79 @@ def test_wrong_command_lines_end_in_one_line(argv, message, capsys):
     assert error.startswith("q2d2: ") and message in error and error.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("missing", "extra"), [("pyarrow", "train"), ("ray.data", "ray"), ("q2d2_tokenizer.nothing", None)]
-)
-def test_a_missing_extra_is_named_and_a_missing_module_of_ours_is_not(missing, extra, capsys, monkeypatch):
-    def fail(*_):
-        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+def fails_with(error: Exception) -> Any:
+    """A function that takes all, and raises an error."""
 
-    monkeypatch.setattr(cli, "import_module", fail)
-    if extra is None:
-        with pytest.raises(ModuleNotFoundError):
-            cli.main(["tokenize", "--help"])
-        return
-    assert cli.main(["tokenize", "--help"]) == 2
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("command", "missing", "extra"),
+    [
+        ("tokenize", "pyarrow", "train"),
+        ("tokenize", "ray.data", "ray,train"),
+        ("evaluate-lm", "num2words", "eval,train"),
+    ],
+)
+def test_a_missing_extra_is_named(command, missing, extra, capsys, monkeypatch):
+    error = ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+    monkeypatch.setattr(cli, "import_module", fails_with(error))
+    assert cli.main([command]) == 2
     package = missing.partition(".")[0]
-    error = f"q2d2: tokenize needs {package}, which is not installed: pip install 'q2d2-tokenizer[{extra}]'\n"
-    assert capsys.readouterr().err == error
+    line = f"q2d2: {command} needs {package}, which is not installed: pip install 'q2d2-tokenizer[{extra}]'\n"
+    assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize(
+    ("error", "line", "code"),
+    [
+        (ModuleNotFoundError("No module named 'q2d2_tokenizer.x'", name="q2d2_tokenizer.x"), "No module named", 2),
+        (RuntimeError("the weights\n are damaged"), "q2d2: the weights are damaged\n", 2),
+        (PermissionError(13, "Permission denied", "a.wav"), "q2d2: Permission denied: a.wav\n", 2),
+        (KeyError("x"), "q2d2: info failed, KeyError: 'x'; Q2D2_TRACEBACK=1 in the environment shows where\n", 2),
+        (KeyboardInterrupt(), "q2d2: info was interrupted\n", 130),
+    ],
+)
+def test_every_failure_is_one_line(error, line, code, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "import_module", fails_with(error))
+    assert cli.main(["info"]) == code
+    said = capsys.readouterr().err
+    assert line in said and said.count("\n") == 1
+    monkeypatch.setenv("Q2D2_TRACEBACK", "1")
+    if isinstance(error, Exception):
+        with pytest.raises(type(error)):
+            cli.main(["info"])
+
+
+def test_warnings_are_one_line(capsys, monkeypatch):
+    def warn() -> None:
+        """Warn."""
+        sys.stderr.write(warnings.formatwarning("not read:\n 🙂", UserWarning, "text.py", 1))
+
+    monkeypatch.setattr(cli, "import_module", lambda *_: Namespace(info=warn))
+    assert cli.main(["info"]) == 0 and capsys.readouterr().err == "warning: not read: 🙂\n"
+
+
+def test_help_of_all_commands_loads_neither_torch_nor_extras():
+    code = """
+import re, sys
+from importlib.metadata import requires
+core = {"jsonargparse", "pyyaml", "q2d2-tokenizer"}
+for name in {re.match("[a-z0-9-]+", one)[0] for one in requires("q2d2-tokenizer")} - core:
+    sys.modules[name.replace("-", "_")] = None  # an import of it fails
+import q2d2_tokenizer
+from q2d2_tokenizer.commands.main import COMMANDS, main
+for words in [], *([name] for name in COMMANDS):
+    try:
+        assert main([*words, "--help"]) == 0
+    except SystemExit as ended:
+        assert ended.code == 0
+assert main(["--version"]) == 0
+assert main(["train"]) == 2
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("usage:") == len(cli.COMMANDS) + 1

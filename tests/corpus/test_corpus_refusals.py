@@ -13,7 +13,7 @@ from recordings import file_bytes
 
 from q2d2_tokenizer import tokenize_corpus
 from q2d2_tokenizer.commands.main import main
-from q2d2_tokenizer.corpus import processes
+from q2d2_tokenizer.corpus import processes, sources
 from q2d2_tokenizer.corpus.inputs import open_input, stop_unless_damaged
 from q2d2_tokenizer.corpus.sources import Corpus
 from q2d2_tokenizer.corpus.tokenize import CorpusTokenizer
@@ -89,7 +89,7 @@ def test_every_process_compares_its_plan(corpus_file, tiny_model, tmp_path, monk
     with pytest.raises(ValueError, match="20 rows in 1 sources .*, this is 4 rows"):
         processes.ShardWorker(lambda _: tokenizer_of(corpus_file, tiny_model, tmp_path / "out"), os.getcwd())
     second = {"local_process_index": 1, "process_index": 1, "num_processes": 2, "is_main_process": False}
-    monkeypatch.setattr(processes, "PartialState", lambda **_: Namespace(**second, wait_for_everyone=lambda: None))
+    monkeypatch.setattr("accelerate.PartialState", lambda **_: Namespace(**second, wait_for_everyone=lambda: None))
     with pytest.raises(ValueError, match="20 rows in 1 sources .*, this is 4 rows"):
         tokenize_corpus(str(corpus_file), tmp_path / "out", "x", codec=str(tmp_path / "codec"), options=OPTIONS)
     assert not list((tmp_path / "out/data").iterdir())
@@ -153,6 +153,6 @@ def test_errors_of_the_command_name_the_file(corpus_file, tmp_path, capsys, monk
     def fail(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied", "codec/config.json")
 
-    monkeypatch.setattr(processes, "Corpus", fail)
+    monkeypatch.setattr(sources, "Corpus", fail)
     assert main(["tokenize", str(corpus_file), "--output", str(tmp_path / "out"), "--licence", "x"]) == 2
     assert capsys.readouterr().err == "q2d2: Permission denied: codec/config.json\n"

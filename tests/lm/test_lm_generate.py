@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from language_models import CODES, GROUPS, TINY
-from transformers import LlamaForCausalLM
+from transformers import GenerationConfig, LlamaForCausalLM
 
 from lm.cache import CACHE_ARGUMENT, make_cache
 from lm.generate import (
@@ -334,6 +334,18 @@ def test_temperature_top_k_and_top_p_narrow_the_choice(language_model):
     cold = GenerationSettings(temperature=1e-6, max_codes=12)
     greedy, sampled = (generate_codes(language_model, [prompt], s)[0].codes for s in (GREEDY, cold))
     assert greedy.tolist() == sampled.tolist()
+
+
+def test_settings_come_from_a_generation_config_of_transformers_or_are_refused_by_name():
+    values = {"temperature": 0.7, "top_k": 9, "top_p": 0.8, "guidance_scale": 2.0}
+    config = GenerationConfig(do_sample=True, **values, min_new_tokens=3, max_new_tokens=40, eos_token_id=EOS)
+    expected = GenerationSettings(**values, min_codes=3, max_codes=40, seed=5)
+    assert GenerationSettings.from_generation_config(config, seed=5) == expected
+    assert GenerationSettings.from_generation_config(GenerationConfig()) == GenerationSettings()
+    assert GenerationSettings.from_generation_config(GenerationConfig(do_sample=False)).temperature == 0
+    for refused in ({"num_beams": 2}, {"min_p": 0.1}, {"eos_token_id": EOS + 1}, {"max_length": 40}):
+        with pytest.raises(ValueError, match="=".join(map(str, *refused.items()))):
+            GenerationSettings.from_generation_config(GenerationConfig(**refused))
 
 
 @pytest.mark.parametrize("text", ["", "  ", "🙂🙂", "你好", "!?"])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from language_models import CODES, GROUPS, TINY
 from test_lm_training import tiny_scorer
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationConfig
 
 from lm.layout import AUDIO, BOS, EOS, PAD, Layout, codes_to_indices
 from lm.model import IGNORED, LanguageModel, ModelSettings, make_language_model
@@ -145,6 +146,52 @@ def test_saved_and_loaded(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "gpt2"}))
     with pytest.raises(ValueError, match="llama or pair_llama, got gpt2"):
         LanguageModel.load(tmp_path)
+
+
+def test_auto_classes(tmp_path):
+    model = tiny_scorer("pairs").model
+    model.save_pretrained(tmp_path)
+    assert type(AutoConfig.from_pretrained(tmp_path)) is type(model.config)
+    for auto in (AutoModel, AutoModelForCausalLM):
+        loaded = auto.from_pretrained(tmp_path)
+        assert type(loaded) is PairLlamaForCausalLM
+        prompt = torch.tensor([[BOS, AUDIO, 9]])
+        assert torch.equal(*(m.generate(prompt, max_new_tokens=9, do_sample=False) for m in (model, loaded)))
+
+
+def test_a_generation_config_is_as_good_as_arguments_and_they_win():
+    model = tiny_scorer("pairs").model
+    prompts = torch.tensor([[BOS, AUDIO, 9]]).expand(50, -1)
+
+    def generate(**options) -> torch.Tensor:
+        return model.generate(prompts, generator=torch.Generator().manual_seed(0), **options)
+
+    values = {"max_new_tokens": 5, "do_sample": True, "temperature": 0.7, "top_p": 0.8}
+    config = GenerationConfig(**values, num_beams=1, eos_token_id=[EOS], pad_token_id=PAD)
+    assert torch.equal(generate(generation_config=config), generate(**values))
+    assert torch.equal(generate(generation_config=config, top_p=0.1), generate(**values | {"top_p": 0.1}))
+    assert not torch.equal(generate(generation_config=config), generate(**values | {"top_p": 0.1}))
+    greedy = generate(generation_config=GenerationConfig(max_length=8, do_sample=False))
+    assert torch.equal(greedy, generate(max_new_tokens=5, do_sample=False))
+    top_1 = GenerationConfig(max_new_tokens=5, do_sample=True, top_k=1)
+    assert torch.equal(generate(generation_config=top_1), greedy)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_beams": 4}, "num_beams=4"),
+        ({"repetition_penalty": 1.2}, "repetition_penalty=1.2"),
+        ({"suppress_tokens": [3]}, r"suppress_tokens=\[3\]"),
+        ({"eos_token_id": 7}, "eos_token_id=7"),
+        ({"num_return_sequences": 2, "num_beams": 2}, "num_beams=2, num_return_sequences=2"),
+        ({"max_length": 3}, "max_length above the 3 of the prompt"),
+    ],
+)
+def test_what_a_generation_config_asks_for_in_vain_is_named(options, message):
+    model = tiny_scorer("pairs").model
+    with pytest.raises(ValueError, match=message):
+        model.generate(torch.tensor([[BOS, AUDIO, 9]]), generation_config=GenerationConfig(**options))
 
 
 def test_bad_input_is_refused():

@@ -3,8 +3,11 @@
 import functools
 import json
 import math
+import os
+import socket
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +18,17 @@ from accelerate.launchers import debug_launcher
 from accelerate.state import AcceleratorState
 from language_models import CODES, TINY, write_shard
 from safetensors.torch import load_file
+from torch.distributed import distributed_c10d
+from torch.multiprocessing import start_processes
 
 from lm.model import ModelSettings
 from lm.training import LanguageModelTrainer
 from lm.training import TrainConfig as LanguageModelConfig
 from q2d2_tokenizer import Q2D2Config
+from q2d2_tokenizer.training import codec as codec_training
 from q2d2_tokenizer.training.codec import CodecTrainer
 from q2d2_tokenizer.training.codec import TrainConfig as CodecConfig
+from q2d2_tokenizer.training.data import AudioCache
 from q2d2_tokenizer.training.loop import LoopConfig, NotFiniteError, ResumableTrainer
 
 Make = Callable[..., ResumableTrainer]
@@ -156,10 +163,42 @@ def test_a_killed_run_goes_on_to_the_weights_of_an_uninterrupted_one(make, monke
 def test_weights_are_written_before_the_checkpoint_that_promises_them(make, monkeypatch):
     trainer = make("run")
     trainer.train_step()
-    monkeypatch.setattr(Path, "rename", lambda *_: exit("killed"))
+    rename = Path.rename
+    monkeypatch.setattr(
+        Path, "rename", lambda path, to: exit("killed") if "checkpoint" in path.name else rename(path, to)
+    )
     with pytest.raises(SystemExit):
         trainer.save()
     assert weights(trainer) and not trainer.checkpoints()
+
+
+@pytest.mark.parametrize("when", ["while weights are written", "before they are in place"])
+def test_an_interruption_leaves_no_half_model(make, monkeypatch, when):
+    trainer = make("run", save_every=1)
+    trainer.train_step()
+    trainer.save()
+    before = weights(trainer)
+    files = sorted(path.name for path in (trainer.output / "weights").iterdir())
+
+    def half(folder):
+        (folder / "model.safetensors").write_bytes(b"half")
+        exit("killed")
+
+    trainer.train_step()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+        if when.startswith("while"):
+            patch.setattr(trainer, "save_weights", half)
+        else:
+            rename = Path.rename
+            patch.setattr(Path, "rename", lambda path, to: exit("killed") if "new" in path.name else rename(path, to))
+        trainer.save()
+    kept = trainer.output / ("weights" if when.startswith("while") else ".weights.old")
+    for name, tensor in load_file(kept / "model.safetensors").items():
+        assert torch.equal(tensor, before[name])
+    trainer.save()
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in weights(trainer).items())
+    assert sorted(path.name for path in (trainer.output / "weights").iterdir()) == files
+    assert not list(trainer.output.glob(".weights*"))
 
 
 def test_settings_are_whole_after_a_crash_while_they_are_written(make, monkeypatch):
@@ -230,6 +269,33 @@ def test_two_processes_are_the_same_as_one(make, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="2 processes were started and Accelerate uses 1"):
         make("lonely")
+
+
+def run_while_the_main_process_decodes_for_long(rank: int, folder: Path, port: int) -> None:
+    """A run in a fork whose processes by default wait for two seconds, and that decodes for longer."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in names.items()} | {"ACCELERATE_USE_CPU": "yes"})
+
+    class Slow(AudioCache):
+        def __init__(self, *arguments):
+            time.sleep(5 if rank == 0 else 0)
+            super().__init__(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distributed_c10d, "default_pg_timeout", timedelta(seconds=2))
+        patch.setattr(codec_training, "AudioCache", Slow)
+        make_codec_trainer(folder, "run", steps=1).run()
+
+
+def test_processes_wait_for_the_one_that_decodes(tmp_path, tiny_config):
+    soundfile.write(tmp_path / "noise.wav", 0.1 * np.random.default_rng(0).standard_normal(2 * RATE), RATE)
+    tiny_config.to_json_file(tmp_path / "codec.json")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    # not by debug_launcher, which makes a process group of its own
+    start_processes(run_while_the_main_process_decodes_for_long, (tmp_path, port), nprocs=2, start_method="fork")
+    assert (tmp_path / "run" / "weights").is_dir()
 
 
 def run_with_a_clock_of_its_own(make: Make, folder: Path) -> None:

@@ -140,7 +140,7 @@ def test_each_step_moves_only_its_own_parameters(tiny_config):
     torch.manual_seed(0)
     model, discriminators = Autoencoder(Q2D2Model(tiny_config)), Discriminators(["band", "period"], SMALL)
     audio = 0.1 * torch.randn(2, 1, 16 * tiny_config.hop_length)
-    reconstruction, _ = model(audio)
+    reconstruction, *_ = model(audio)
     seen = discriminators.prepare(audio), discriminators.prepare(reconstruction)
     discriminator_step(discriminators, *seen).backward(retain_graph=True)
     assert all(p.grad is None for p in model.parameters())

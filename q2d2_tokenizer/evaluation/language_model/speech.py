@@ -8,6 +8,7 @@ import numpy as np
 import soundfile
 import soxr
 import torch
+from tqdm.auto import tqdm
 
 from lm.generate import ENDED, LOOPED, MAX_LENGTH, Generation, GenerationSettings
 from lm.model import LanguageModel
@@ -129,6 +130,14 @@ class Speech:
         generation = Generation(self._language_model, [task.prompt], settings, [task.prompt_text])
         audio = np.concatenate(list(decode_chunks(self._codec, (int(code) for (code,) in generation))))
         return audio, {"taken": time.perf_counter() - start, "reason": generation.reasons[0]}
+
+
+def evaluate_speech(speech: Speech, tasks: list[Task]) -> dict[str, Any]:
+    """Summary of every system; tasks that the file of rows has are not measured again."""
+    rows: dict[str, list] = {}
+    for task in tqdm(tasks, desc="speech", disable=None):
+        rows.setdefault(task.system, []).append(speech.row(task))
+    return {system: summarize(found) for system, found in rows.items()}
 
 
 def summarize(rows: list[Row]) -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from ..speech import SpeechOptions, TextToSpeech, write_audio
+from lm.settings import SpeechOptions
 
 
-def speak(
+def read_aloud(
     text: str | None = None,
     *,
     file: Path | None = None,
@@ -39,12 +38,14 @@ def speak(
         codec: Folder of a codec, its name on the Hub, or bundled.
         language_model: Folder of a language model, or bundled.
     """
+    from ..speech import TextToSpeech, write_audio
+
     if (text is None) == (file is None):
         raise ValueError("give either a text or --file")
     speaker = TextToSpeech.from_pretrained(codec, language_model)
     parts = speaker.utterances(file.read_text() if file else text or "", prompt, prompt_text, options, part_characters)
 
-    def spoken() -> Iterator[np.ndarray]:
+    def spoken() -> Iterator[Any]:
         for number, part in enumerate(parts, start=1):
             yield from part
             print(f"{number}/{len(parts)}  {part}  {part.text!r}", flush=True)
