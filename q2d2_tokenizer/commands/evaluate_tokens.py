@@ -55,6 +55,7 @@ def evaluate_tokens(
     from ..evaluation.provenance import describe_run, require_commit
     from ..evaluation.token_tests.contrasts import measure_contrasts
     from ..evaluation.token_tests.modelling import measure_modelling
+    from ..evaluation.token_tests.page import write_page
     from ..evaluation.token_tests.probes import measure_set
     from ..evaluation.token_tests.stability import measure_stability
     from ..evaluation.token_tests.word_times import measure_word_times
@@ -89,3 +90,5 @@ def evaluate_tokens(
         write("contrasts", measure_contrasts(load(contrasts), acted, text, model, speaker.language_model, seed))
     elif sentences:
         write("word_times", measure_word_times(sentences, speaker, clips))
+    if page:
+        write_page(page, output)

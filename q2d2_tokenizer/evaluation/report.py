@@ -83,8 +83,8 @@ def _short(name: str, score: dict[str, float] | None) -> str:
     return format_score(score, digits=3 if name in ("stoi", "speaker") else 2)
 
 
-def fill_tables(text: str, tables: dict[str, list[list[str]]]) -> str:
-    """The Markdown with the tables between <!-- results: NAME --> and <!-- end --> written anew.
+def fill_tables(text: str, tables: dict[str, list[list[str]]], kind: str = "results") -> str:
+    """The Markdown with the tables between <!-- KIND: NAME --> and <!-- end --> written anew.
 
     Raises:
         ValueError: If a mark names no table, or is not closed.
@@ -93,10 +93,10 @@ def fill_tables(text: str, tables: dict[str, list[list[str]]]) -> str:
     def table(match: re.Match) -> str:
         if match[2] not in tables or not match[3]:
             problem = "which is not closed by <!-- end -->" if match[2] in tables else "which is none"
-            raise ValueError(f"a mark must be one of results: {', '.join(tables)}; got {match[2]}, {problem}")
+            raise ValueError(f"a mark must be one of {kind}: {', '.join(tables)}; got {match[2]}, {problem}")
         return f"{match[1]}\n{markdown_table(tables[match[2]])}\n{match[3]}"
 
-    return re.sub(r"(<!-- results: (\w+) -->)\n(?:[^<]*?(<!-- end -->))?", table, text)
+    return re.sub(rf"(<!-- {kind}: (\w+) -->)\n(?:[^<]*?(<!-- end -->))?", table, text)
 
 
 def fill_pages(output: Path, result: Result) -> None:

@@ -216,6 +216,7 @@ def measure_stability(codec: Q2D2Model, clips: list[Clip], seed: int = 0, phase_
         "clips": len(clips),
         "speakers": len({clip.speaker for clip in clips}),
         "seconds": sum(len(clip.audio) for clip in clips) / codec.config.sampling_rate,
+        "sampling_rate": codec.config.sampling_rate,
         "hop_length": codec.config.hop_length,
         "context_frames": codec.encoder.context_frames,
         "slices": stability.slices(),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_RETRIEVAL, _UTF8, _WORD, _END = 1, 1, 1, 0  # of speak_lib.h
+_SYNCHRONOUS, _UTF8, _WORD, _END = 2, 1, 1, 0  # of speak_lib.h
 
 
 class _Event(ctypes.Structure):
@@ -54,7 +54,7 @@ class Synthesiser:
         if name is None:
             raise OSError("this needs the library espeak-ng, which is not installed: apt-get install libespeak-ng1")
         self._library = ctypes.CDLL(name)
-        self._rate = self._library.espeak_Initialize(_RETRIEVAL, 0, None, 0)
+        self._rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, None, 0)
         self._callback = _Callback(self._take)  # kept, since the library does not
         self._library.espeak_SetSynthCallback(self._callback)
         if self._rate <= 0 or self._library.espeak_SetVoiceByName(voice.encode()):
