@@ -82,6 +82,7 @@ async function busy(doing, action, stoppable = false) {
   }
   $("progress").hidden = $("stop").hidden = true;
   for (const id of inputs) $(id).disabled = !vocabulary;
+  document.body.dataset.done = Number(document.body.dataset.done ?? 0) + 1; // tests wait for it
 }
 
 // ---- recordings --------------------------------------------------------------------------------------------------
@@ -91,10 +92,10 @@ const open = (blob) =>
     "Reading the recording …",
     async () => {
       player.stop();
-      const original = await readRecording(blob, vocabulary.sampling_rate);
+      const recording = await readRecording(blob, vocabulary.sampling_rate);
       const start = performance.now();
       $("doing").textContent = "Recording → tokens …";
-      const { codes } = await ask("encode", { samples: original });
+      const { codes, samples: original } = await ask("encode", recording);
       if (!codes) return;
       $("doing").textContent = "Tokens → sound …";
       const { samples } = await ask("decode", { codes });
@@ -204,7 +205,7 @@ function select(frame) {
   const points = shown.indices.map((indices) => indices[selected]);
   $("token").textContent =
     `Frame ${selected + 1} of ${shown.codes.length}: token ${shown.codes[selected]}, ` +
-    `points ${points.join(" and ")}` + (shown.changed.has(selected) ? " (changed)" : "");
+    `cells ${points.join(" and ")}` + (shown.changed.has(selected) ? " (changed)" : "");
   $("timeline").setAttribute("aria-valuenow", selected + 1);
   $("timeline").setAttribute("aria-valuetext", $("token").textContent);
   dirty = true;
@@ -212,6 +213,7 @@ function select(frame) {
 
 /** Put other tokens from the chosen frame on, and decode again what they change. */
 function change(tokens, remember = true) {
+  if ($("choose").disabled) return; // something else is on its way
   const first = selected;
   const count = Math.min(tokens.length, shown.codes.length - first);
   const before = shown.codes.slice(first, first + count);
@@ -413,5 +415,5 @@ offerGpu();
 draw();
 start(false);
 
-/** For tests: what is shown, and the worker. */
-export const page = { ask, get shown() { return shown; } };
+/** For tests: what is shown, what is heard, and the worker. */
+export const page = { ask, get shown() { return shown; }, get player() { return player; } };

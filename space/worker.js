@@ -1,6 +1,7 @@
 // All computation, away from the page, which so never freezes. Answers {id, ...} to messages {id, task, ...}.
 
 import { Stream, concatenate, load } from "./models.js";
+import { resample } from "./resample.js";
 import { speak } from "./speech.js";
 import { TextReader, normalize, split } from "./text.js";
 
@@ -39,8 +40,10 @@ const tasks = {
     answer({ vocabulary }, true);
   },
 
-  async encode({ samples }, answer) {
+  /** Codes of samples, and the samples at the rate of the codec. */
+  async encode({ samples: given, rate }, answer) {
     const { hop_length: hop } = vocabulary;
+    const samples = resample(given, rate, vocabulary.sampling_rate);
     const stream = new Stream(ort, await model("encoder", answer), vocabulary.encoder, hop);
     const parts = [];
     for (let at = 0; at < samples.length; at += CHUNK_FRAMES * hop) {
@@ -52,7 +55,7 @@ const tasks = {
       answer({ share: at / samples.length });
     }
     parts.push(await stream.end(true));
-    answer({ codes: concatenate(parts, Int32Array) }, true);
+    answer({ codes: concatenate(parts, Int32Array), samples }, true);
   },
 
   async decode({ codes }, answer) {
