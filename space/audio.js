@@ -35,7 +35,11 @@ function rateOf(bytes) {
   const tag = (at) => String.fromCharCode(...new Uint8Array(bytes.slice(at, at + 4)));
   if (tag(0) === "fLaC" && view.byteLength > 22) return view.getUint32(18) >>> 12;
   if (tag(0) !== "RIFF" || tag(8) !== "WAVE") return undefined;
-  for (let at = 12; at + 16 <= view.byteLength; at += 8 + view.getUint32(at + 4, true) + (view.getUint32(at + 4, true) % 2)) {
+  for (
+    let at = 12;
+    at + 16 <= view.byteLength;
+    at += 8 + view.getUint32(at + 4, true) + (view.getUint32(at + 4, true) % 2)
+  ) {
     if (tag(at) === "fmt ") return view.getUint32(at + 12, true);
   }
   return undefined;

@@ -73,7 +73,11 @@ const tasks = {
   async speak({ text, options }, answer) {
     const normal = normalize(text);
     if (!normal) throw new Error("There is nothing to read in this text: it takes English letters.");
-    const [session, reader, decoder] = [await model("language_model", answer), await textReader(answer), await model("decoder")];
+    const [session, reader, decoder] = [
+      await model("language_model", answer),
+      await textReader(answer),
+      await model("decoder"),
+    ];
     const start = performance.now();
     let count = 0;
     for (const part of split(normal, PART_CHARACTERS)) {
@@ -109,7 +113,9 @@ function model(name, answer = () => {}) {
 }
 
 async function open(name, answer) {
-  const bytes = await load(`./models/${name}.onnx.gz`, (count) => answer({ loaded: count, total: vocabulary.bytes[name] }));
+  const bytes = await load(`./models/${name}.onnx.gz`, (count) =>
+    answer({ loaded: count, total: vocabulary.bytes[name] }),
+  );
   // The encoder computes in float64, which graphics cards lack, and a step of the language model is too small for them.
   const executionProviders = useGpu && name === "decoder" ? ["webgpu", "wasm"] : ["wasm"];
   return ort.InferenceSession.create(bytes, { executionProviders });
