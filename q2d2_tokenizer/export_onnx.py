@@ -79,21 +79,17 @@ class OnnxDecoder(nn.Module):
     def forward(self, audio_codes: Tensor) -> Tensor:
         hidden = self.decoder.backbone(self.quantizer.decode(audio_codes.squeeze(1)))
         head = self.decoder.head
-        real, imaginary, magnitude = head._spectrum(hidden)
+        real, imaginary = head._spectrum(hidden)
         if isinstance(head, ExcitedIstftHead):
-            own, source = head.mix(hidden).chunk(2, dim=-1)
             low = torch.cat([real[..., : head.num_low], imaginary[..., : head.num_low]], dim=-1).double()
             windows = low @ self.low_kernels  # (1, T, n_fft)
             envelope = overlap_add(torch.ones_like(windows) * head.window.double().square(), head.hop_length)
-            low = (overlap_add(windows, head.hop_length) / envelope.clamp_min(1e-8)).relu()
-            frames = frame_signal(low, head.n_fft, head.hop_length)
-            excitation = (frames @ self.analysis).float().chunk(2, dim=-1)  # real and imaginary parts
-            power = excitation[0].square() + excitation[1].square()
-            bins = head.SMOOTHING**2
-            smooth = F.avg_pool1d(power, bins, 1, bins // 2, count_include_pad=False)  # as `_smooth`
-            scale = source * magnitude * (smooth + head.SILENCE).rsqrt()
-            real = (1 + own) * real + scale * excitation[0]
-            imaginary = (1 + own) * imaginary + scale * excitation[1]
+            low = overlap_add(windows, head.hop_length) / envelope.clamp_min(1e-8)
+            pulses = head.pulses(frame_signal(low, head.n_fft, head.hop_length))
+            source = (pulses @ self.analysis).float().chunk(2, dim=-1)  # real and imaginary parts
+            scale = head.source_scale(source[0].square() + source[1].square(), head.gains(hidden))
+            real = real + scale * source[0]
+            imaginary = imaginary + scale * source[1]
         return self._synthesize(real, imaginary)
 
     def _synthesize(self, real: Tensor, imaginary: Tensor) -> Tensor:

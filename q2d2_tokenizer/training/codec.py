@@ -23,7 +23,7 @@ from .data import AudioCache
 from .discriminators import Discriminators
 from .gan import Autoencoder, discriminator_step, generator_step, spectral_step
 from .loop import LoopConfig, ResumableTrainer
-from .losses import EnvelopeLoss, LevelLoss, MelLoss
+from .losses import EnvelopeLoss, LevelLoss, MelLoss, PulseLoss
 from .loudness import LoudnessLoss
 from .projected import ProjectedDiscriminator  # noqa: F401  (registers it)
 from .stream import AudioStream
@@ -81,6 +81,8 @@ class TrainConfig(LoopConfig):
     """Weight of the envelope loss, after STOI."""
     level_weight: float = 0.0
     """Weight of the level loss, which is in dB."""
+    pulse_weight: float = 0.0
+    """Weight of the pulse loss, the modulation of envelopes at the rates of a pitch."""
     adversarial_weight: float = 1.0
     """Weight of the adversarial loss."""
     feature_weight: float = 2.0
@@ -171,6 +173,8 @@ class CodecTrainer(ResumableTrainer):
             self.spectral_losses["loudness"] = LoudnessLoss(rate)
         if config.level_weight:
             self.spectral_losses["level"] = LevelLoss()
+        if config.pulse_weight:
+            self.spectral_losses["pulse"] = PulseLoss(rate)
         self.spectral_losses.to(self.accelerator.device)
         self.average = AveragedModel(codec, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
         self.average.to(self.accelerator.device)
