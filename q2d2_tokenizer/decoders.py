@@ -45,14 +45,14 @@ class IstftHead(Float32Buffers):
         return [Stage(self, self.overlap_frames)]
 
     def forward(self, x: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        real, imaginary, _ = self._spectrum(x)
+        real, imaginary = self._spectrum(x)
         return self._overlap(self._windows(real, imaginary), frame_mask)
 
-    def _spectrum(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Real part, imaginary part and magnitude (B, T, n_fft // 2 + 1) of every frame."""
+    def _spectrum(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Real and imaginary part (B, T, n_fft // 2 + 1) of every frame."""
         log_magnitude, phase = self.project(x).float().chunk(2, dim=-1)
         magnitude = log_magnitude.clamp_max(math.log(self.n_fft)).exp()  # a full-scale frame cannot be louder
-        return magnitude * phase.cos(), magnitude * phase.sin(), magnitude
+        return magnitude * phase.cos(), magnitude * phase.sin()
 
     def _windows(self, real: Tensor, imaginary: Tensor) -> Tensor:
         """Windowed samples (B, T, n_fft) of spectra."""
@@ -76,11 +76,12 @@ class IstftHead(Float32Buffers):
 
 
 class ExcitedIstftHead(IstftHead):
-    """An inverse-STFT head whose spectra are excited by the harmonics of its own lower band.
+    """An inverse-STFT head that adds pulses, made of its own lower band.
 
     A network at the frame rate places the phases of low harmonics well, and those of high ones not at all: they turn
-    many times a frame. So the lower band is synthesized first and rectified, which gives harmonics at all multiples of
-    its pitch, with phases that run on. Their spectrum, made flat, is mixed into every frame as the network asks.
+    many times a frame. So the lower band is synthesized first, rectified and squared: a train of pulses at its pitch,
+    whose phases run on. Their spectrum, made flat, is added to every frame, with gains that are positive and smooth
+    over frequency, so that pulses stay pulses.
 
     Source: after neural source-filter vocoders, arXiv 1904.12088. Differs: the source is the decoder's own lower band,
     so no pitch is predicted, and a frame still depends on a few others only.
@@ -92,17 +93,26 @@ class ExcitedIstftHead(IstftHead):
         cutoff: Upper end of the lower band, as a share of the sampling rate.
     """
 
-    SMOOTHING = 5  # its square is the number of bins over which the source is made flat; odd
-    SILENCE = 3e-5  # power of a source that counts as none; far above what float32 rounds off
+    NUM_BANDS = 41  # at most, of the gains: overlapping triangles, 300 Hz apart at 24 kHz
+    SILENCE = 1e-9  # mean square of a lower band that counts as none; far above what float32 rounds off
+    FLOOR = 1e-2  # power of a band of the pulses that counts as none
 
     low_pass: Tensor
+    bands: Tensor
 
     def __init__(self, dim: int, n_fft: int, hop_length: int, cutoff: float):
         super().__init__(dim, n_fft, hop_length)
-        self.mix = nn.Linear(dim, n_fft + 2)  # what is added of the frame's own phases and of the source
-        bins = torch.arange(n_fft // 2 + 1, dtype=torch.float32) / n_fft
-        self.register_buffer("low_pass", ((1.25 - bins / cutoff) * 2).clamp(0, 1))
-        self.num_low = min(len(bins), math.ceil(1.25 * cutoff * n_fft))  # bins that pass
+        num_bins = n_fft // 2 + 1
+        self.num_bands = min(self.NUM_BANDS, num_bins)
+        self.gain = nn.Linear(dim, self.num_bands)
+        nn.init.zeros_(self.gain.weight)
+        nn.init.constant_(self.gain.bias, -4.0)  # in the beginning the source is hardly heard
+        bins = torch.arange(num_bins, dtype=torch.float32)
+        self.register_buffer("low_pass", ((1.25 - bins / n_fft / cutoff) * 2).clamp(0, 1))
+        self.num_low = min(num_bins, math.ceil(1.25 * cutoff * n_fft))  # bins that pass
+        centres = torch.arange(self.num_bands).unsqueeze(-1)
+        positions = bins / (num_bins - 1) * (self.num_bands - 1)
+        self.register_buffer("bands", (1 - (positions - centres).abs()).clamp_min(0))  # (num_bands, n_fft // 2 + 1)
 
     def frame_stages(self) -> list[Stage]:
         """Spectra of the frames, the excited spectra, the audio."""
@@ -110,44 +120,36 @@ class ExcitedIstftHead(IstftHead):
         return [Stage(self._spectra, 0), excite, Stage(self._overlap, self.overlap_frames)]
 
     def _spectra(self, x: Tensor, frame_mask: Tensor | None) -> Tensor:
-        """Windows of the lower band; real and imaginary part of the frame's own share; magnitude of the source."""
-        real, imaginary, magnitude = self._spectrum(x)
+        """Windows of the lower band; real and imaginary part of the frame's own share; gains of the source."""
+        real, imaginary = self._spectrum(x)
         passing = self.low_pass[: self.num_low]
         low = self._windows(real[..., : self.num_low] * passing, imaginary[..., : self.num_low] * passing)
-        own, source = self.mix(x).float().chunk(2, dim=-1)
-        own = own + 1
-        return torch.cat([low, own * real, own * imaginary, source * magnitude], dim=-1)
+        return torch.cat([low, real, imaginary, self.gains(x)], dim=-1)
 
     def _excite(self, x: Tensor, frame_mask: Tensor | None) -> Tensor:
         """Windows (B, T, n_fft) of the excited spectra."""
-        low = self._overlap(x[..., : self.n_fft].detach(), frame_mask).relu()
+        num_bins = self.n_fft // 2 + 1
+        low, real, imaginary, gain = x.split([self.n_fft, num_bins, num_bins, self.num_bands], dim=-1)
+        low = self._overlap(low.detach(), frame_mask)
         low = low if frame_mask is None else low * frame_mask.unsqueeze(-1).float()
-        real, imaginary, source = x[..., self.n_fft :].chunk(3, dim=-1)
-        windows = frame_signal(low.flatten(1), self.n_fft, self.hop_length) * self.window
-        excitation = self.transform(windows)  # 2 x (B, T, n_fft // 2 + 1)
-        power = excitation[0].square() + excitation[1].square()
-        scale = source * (self._smooth(power) + self.SILENCE).rsqrt()
-        real = torch.addcmul(real, scale, excitation[0])
-        return self._windows(real, torch.addcmul(imaginary, scale, excitation[1]))
+        pulses = self.pulses(frame_signal(low.flatten(1), self.n_fft, self.hop_length))
+        source = self.transform(pulses * self.window)  # 2 x (B, T, n_fft // 2 + 1)
+        scale = self.source_scale(source[0].square() + source[1].square(), gain)
+        real = torch.addcmul(real, scale, source[0])
+        return self._windows(real, torch.addcmul(imaginary, scale, source[1]))
 
-    def _smooth(self, power: Tensor) -> Tensor:
-        """Means (B, T, F) of the bins around each: means of means, which take a third of the time of `avg_pool1d`."""
-        size, num_bins = self.SMOOTHING, power.shape[-1]
-        margin = size**2 // 2
-        inside = F.pad(torch.ones(num_bins, device=power.device), (margin, margin))
-        total, count = (
-            _sum_shifted(_sum_shifted(values, size, 1, num_bins + 2 * margin - size + 1), size, size, num_bins)
-            for values in (F.pad(power, (margin, margin)), inside)
-        )
-        return total / count
+    def gains(self, x: Tensor) -> Tensor:
+        """Gains (B, T, num_bands) of the source."""
+        return self.gain(x).float().clamp_max(math.log(self.n_fft)).exp()
 
+    def pulses(self, low: Tensor) -> Tensor:
+        """Windows (B, T, n_fft) of the lower band, brought to one level, rectified and squared."""
+        return (low * (low.square().mean(-1, keepdim=True) + self.SILENCE).rsqrt()).relu().square()
 
-def _sum_shifted(values: Tensor, count: int, step: int, width: int) -> Tensor:
-    """Sum (..., width) of `count` parts of values (..., N), each `step` further on."""
-    total = values[..., :width].clone()
-    for start in range(step, count * step, step):
-        total += values[..., start : start + width]
-    return total
+    def source_scale(self, power: Tensor, gain: Tensor) -> Tensor:
+        """Factors (B, T, n_fft // 2 + 1) of a source of that power, so that its bands have gains (B, T, num_bands)."""
+        means = power @ (self.bands / self.bands.sum(-1, keepdim=True)).T
+        return (gain * (means + self.FLOOR).rsqrt()) @ self.bands
 
 
 class ResnetBlock(nn.Module):
@@ -210,7 +212,7 @@ class VocosDecoder(FramePart):
         kernel_size: Size of the convolutions, in frames; odd.
         overlap: Length of a synthesis frame, in hops.
         attention: Put the paper's ResNet and attention blocks first; every frame then depends on the whole recording.
-        excitation_hz: Excite the head by the harmonics of its band below that frequency, see [`ExcitedIstftHead`]; 0
+        excitation_hz: Excite the head by pulses made of its band below that frequency, see [`ExcitedIstftHead`]; 0
             for none.
     """
 

@@ -227,7 +227,8 @@ class Signal:
         }
 
 
-VOICE_SCORES = (*_BANDS, "modulation_16_32", "fine_contrast")
+PULSE_SCORES = tuple(_BANDS)
+VOICE_SCORES = (*PULSE_SCORES, "modulation_16_32", "fine_contrast")
 SIGNAL_SCORES = ("frame_line", "phase_concentration", "peak", "clipped_share")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..audio.voice import SIGNAL_SCORES, VOICE_SCORES, NotMeasured, Signal, Voice, level_db
+from ..audio.voice import PULSE_SCORES, SIGNAL_SCORES, VOICE_SCORES, NotMeasured, Signal, Voice, level_db
 from ..training.losses import MelLoss
 from ..training.projected import load_distillmos
 from .isolated import Isolated, ProcessEnded
@@ -277,8 +277,6 @@ class Metric:
     """Whether the reference is looked at."""
     scores: tuple[str, ...] = ()
     """Names of its scores, if it gives others than its own."""
-    imitated_by: str = ""
-    """What of the training imitates it, so that it flatters a codec that was trained with that."""
     of_frames: bool = False
     """Whether `build` takes the frame rate of the codec as its second argument."""
 
@@ -294,13 +292,13 @@ def _at(rate_last: Callable[[np.ndarray, np.ndarray, int], float]) -> Callable[[
 
 _RESEMBLYZER = ("resemblyzer", "librosa", "webrtcvad", "scipy")
 METRICS: dict[str, Metric] = {
-    "pesq_wb": Metric(_at(pesq_wb), ("pesq",), imitated_by="loudness loss"),
-    "pesq_nb": Metric(_at(pesq_nb), ("pesq",), imitated_by="loudness loss"),
-    "stoi": Metric(_at(stoi), ("pystoi",), imitated_by="envelope loss"),
-    "log_mel": Metric(LogMelDistance, imitated_by="mel loss"),
+    "pesq_wb": Metric(_at(pesq_wb), ("pesq",)),
+    "pesq_nb": Metric(_at(pesq_nb), ("pesq",)),
+    "stoi": Metric(_at(stoi), ("pystoi",)),
+    "log_mel": Metric(LogMelDistance),
     "si_sdr": Metric(lambda rate: si_sdr),
     "f0": Metric(PitchAgreement, ("librosa",), scores=("f0_error_cents", "voicing_f1", "voiced_lost")),
-    "level_db": Metric(lambda rate: level_db, imitated_by="level loss"),
+    "level_db": Metric(lambda rate: level_db),
     "voice": Metric(Voice, scores=VOICE_SCORES),
     "signal": Metric(Signal, needs_reference=False, scores=SIGNAL_SCORES, of_frames=True),
     "dnsmos": Metric(
@@ -315,7 +313,6 @@ METRICS: dict[str, Metric] = {
         ("distillmos", "xls_r_sqa"),
         "--no-deps distillmos xls-r-sqa",
         needs_reference=False,
-        imitated_by="projected discriminators",
     ),
     "speaker": Metric(SpeakerSimilarity, _RESEMBLYZER, "librosa webrtcvad-wheels && pip install --no-deps Resemblyzer"),
 }
@@ -325,9 +322,17 @@ LOWER_IS_BETTER |= {"phase_concentration", "peak", "clipped_share"}
 BEST_AT: dict[str, float] = {name: 1.0 for name in (*VOICE_SCORES, "frame_line")} | {"level_db": 0.0}
 
 
+# What of the training imitates a score, so that it flatters a codec that was trained with that.
+_IMITATED_BY = dict.fromkeys(PULSE_SCORES, "pulse loss") | {
+    "pesq_wb": "loudness loss",
+    "pesq_nb": "loudness loss",
+    "stoi": "envelope loss",
+    "log_mel": "mel loss",
+    "level_db": "level loss",
+    "distillmos": "projected discriminators",
+}
+
+
 def imitated_by(score: str) -> str:
     """What of the training imitates a score; a dash for none."""
-    names = {
-        name: metric.imitated_by for metric_name, metric in METRICS.items() for name in metric.scores or (metric_name,)
-    }
-    return names.get(score) or "–"
+    return _IMITATED_BY.get(score, "–")

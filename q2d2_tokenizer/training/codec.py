@@ -22,7 +22,7 @@ from .data import AudioCache
 from .discriminators import Discriminators
 from .gan import Autoencoder, discriminator_step, generator_step, spectral_step
 from .loop import ResumableTrainer
-from .losses import EnvelopeLoss, LevelLoss, MelLoss
+from .losses import EnvelopeLoss, LevelLoss, MelLoss, PulseLoss
 from .loudness import LoudnessLoss
 from .projected import ProjectedDiscriminator  # noqa: F401  (registers it)
 from .settings import TrainConfig
@@ -88,6 +88,8 @@ class CodecTrainer(ResumableTrainer):
             self.spectral_losses["loudness"] = LoudnessLoss(rate)
         if config.level_weight:
             self.spectral_losses["level"] = LevelLoss()
+        if config.pulse_weight:
+            self.spectral_losses["pulse"] = PulseLoss(rate)
         self.spectral_losses.to(self.accelerator.device)
         self.average = AveragedModel(codec, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
         self.average.to(self.accelerator.device)

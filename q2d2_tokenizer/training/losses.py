@@ -140,3 +140,56 @@ class LevelLoss(nn.Module):
         power = [audio.float().square().mean((1, 2)) + 1e-6 for audio in (reconstruction, target)]
         peak = reconstruction.float().abs().amax((1, 2)).clamp_min(1.0)
         return (10 * (power[0] / power[1]).log10().abs() + 20 * peak.log10()).mean()
+
+
+class PulseLoss(nn.Module):
+    """Glottal pulses: how far the envelopes of bands move at the rates of a pitch, whenever they do so.
+
+    A distance between spectrograms asks for a smooth envelope wherever pulses are not placed to the millisecond. This
+    one compares sizes of modulation, which do not depend on the place, above all where the target has much: its pitch.
+
+    Args:
+        sampling_rate: In Hz.
+        bands_hz: Lowest and highest frequency of each band.
+        rates_hz: Lowest and highest rate of modulation.
+    """
+
+    window: Tensor
+    filters: Tensor
+    piece_window: Tensor
+
+    def __init__(
+        self,
+        sampling_rate: int,
+        bands_hz: tuple[tuple[float, float], ...] = ((1000, 2000), (2000, 4000), (4000, 8000)),
+        rates_hz: tuple[float, float] = (70, 400),
+    ):
+        super().__init__()
+        self.hop = round(sampling_rate / 750)
+        n_fft = 4 * self.hop  # 5.3 ms
+        self.register_buffer("window", torch.hann_window(n_fft).clone())
+        frequencies = torch.arange(n_fft // 2 + 1).unsqueeze(-1) * (sampling_rate / n_fft)
+        low, high = torch.tensor(bands_hz).T
+        self.register_buffer("filters", ((frequencies >= low) & (frequencies < high)).float())  # (bins, bands)
+        frame_rate = sampling_rate / self.hop
+        size = round(0.064 * frame_rate)
+        self.register_buffer("piece_window", torch.hann_window(size) / torch.hann_window(size).sum())
+        rates = torch.fft.rfftfreq(size, 1 / frame_rate)
+        self.rates = slice(int((rates < rates_hz[0]).sum()), int((rates <= rates_hz[1]).sum()))
+
+    def _modulation(self, audio: Tensor) -> Tensor:
+        """Sizes of modulation (B, bands, W, rates) relative to the means of the pieces W of the envelopes."""
+        size = len(self.piece_window)
+        audio = F.pad(audio, (0, max(-audio.shape[-1] % self.hop, size * self.hop - audio.shape[-1])))
+        spectrum = spectrogram(audio, self.hop, self.window)
+        power = (spectrum.real.square() + spectrum.imag.square()) @ self.filters
+        pieces = (power + 1e-4).sqrt().transpose(1, 2).unfold(-1, size, size // 4)  # (B, bands, W, size)
+        means = (pieces * self.piece_window).sum(-1, keepdim=True)
+        spectrum = torch.fft.rfft((pieces / means - 1) * self.piece_window)[..., self.rates]
+        return (spectrum.real.square() + spectrum.imag.square() + 1e-6).sqrt()
+
+    def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
+        """Difference of audio (B, 1, N) from a target (B, 1, N), as a share of it and weighted by its square."""
+        with torch.autocast(target.device.type, enabled=False):
+            fake, real = self._modulation(reconstruction), self._modulation(target)
+            return (real.square() * (fake - real).abs()).sum() / real.pow(3).sum()

@@ -210,7 +210,10 @@ class ProjectedDiscriminator(Discriminator):
 
 
 class _Head(nn.Module):
-    """Hidden features and score of features (B, C, F, T)."""
+    """Features (B, C, F, T) as they came, hidden features of them, and their score.
+
+    With the first, the feature loss also asks for what the frozen network hears, such as words.
+    """
 
     def __init__(self, channels: int, dim: int):
         super().__init__()
@@ -221,4 +224,4 @@ class _Head(nn.Module):
     def forward(self, features: Tensor) -> list[Tensor]:
         mixed = F.leaky_relu(self.mix(features), 0.2)
         hidden = F.leaky_relu(self.spatial(mixed), 0.2)
-        return [mixed, hidden, self.score(hidden)]
+        return [features, mixed, hidden, self.score(hidden)]

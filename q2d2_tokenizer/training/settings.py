@@ -112,6 +112,8 @@ class TrainConfig(LoopConfig):
     """Weight of the envelope loss, after STOI."""
     level_weight: float = 0.0
     """Weight of the level loss, the difference of levels in dB."""
+    pulse_weight: float = 0.0
+    """Weight of the pulse loss, the modulation of envelopes at the rates of a pitch."""
     quantizer_weight: float = 1.0
     """Weight of the quantizer's own loss; lattices have none."""
     adversarial_weight: float = 1.0

@@ -12,7 +12,7 @@ from pesq import pesq
 
 import q2d2_tokenizer
 from q2d2_tokenizer.layers import frame_signal
-from q2d2_tokenizer.training.losses import EnvelopeLoss, MelLoss, spectrogram
+from q2d2_tokenizer.training.losses import EnvelopeLoss, MelLoss, PulseLoss, spectrogram
 from q2d2_tokenizer.training.loudness import LoudnessLoss
 
 RATE = 24000
@@ -152,3 +152,25 @@ def test_envelope_loss_hears_a_segment_to_its_end(num_samples):
     audio = torch.rand(1, 1, num_samples, requires_grad=True)
     EnvelopeLoss(24000)(audio, torch.rand(1, 1, num_samples)).backward()
     assert (audio.grad != 0).nonzero()[-1, -1] >= num_samples - 10
+
+
+def _pulses(pitch: float, delay: float = 0.0) -> torch.Tensor:
+    """A second of noise (1, 1, N) that swells for a millisecond in every period, on a quiet floor."""
+    noise = 0.1 * torch.randn(1, 1, RATE, generator=torch.Generator().manual_seed(0))
+    phase = (torch.arange(RATE) / RATE - delay) * pitch % 1
+    return noise * (0.1 + (phase < 0.001 * pitch))
+
+
+def test_pulse_loss_hears_pulses_wherever_they_are():
+    loss, wanted = PulseLoss(RATE), _pulses(120)
+    assert loss(wanted, wanted) == 0 and loss(0.3 * wanted, wanted) < 0.02
+    smooth = wanted.square().mean().sqrt() * torch.randn(1, 1, RATE, generator=torch.Generator().manual_seed(1))
+    assert loss(_pulses(120, delay=0.004), wanted) < 0.2 < 0.5 < loss(smooth, wanted)
+    assert loss(_pulses(170), wanted) > 0.5
+
+
+@pytest.mark.parametrize("num_samples", [100, 4096])
+def test_pulse_loss_has_finite_gradients_for_silence(num_samples):
+    audio = torch.zeros(1, 1, num_samples, requires_grad=True)
+    PulseLoss(RATE)(audio, torch.zeros(1, 1, num_samples)).backward()
+    assert torch.isfinite(audio.grad).all()
