@@ -108,21 +108,25 @@ def test_audio_depends_on_its_context_only(name: str, kwargs: dict):
         assert (per_frame[frames // 2 + context + 1 :] == 0).all()
 
 
-def test_excitation_has_the_harmonics_of_the_lower_band():
-    rate, hop, n_fft, pitch = 24000, 320, 1280, 300
+def test_excitation_has_the_harmonics_of_the_lower_band_at_the_level_of_its_gains():
+    rate, hop, n_fft, pitch, frames = 24000, 320, 1280, 300, 40
     head = ExcitedIstftHead(4, n_fft, hop, cutoff=1200 / rate)
-    frames = 40
     low = 0.1 * torch.sin(2 * torch.pi * pitch * torch.arange(frames * hop) / rate)
-    nothing, gains = torch.zeros(1, frames, n_fft + 2), torch.ones(1, frames, head.num_bands)
-    windows = frame_signal(low.unsqueeze(0), n_fft, hop) * head.window
-    parts = [windows, nothing, gains]
-    audio = head._overlap(head._excite(torch.cat(parts, dim=-1), None), None).flatten()
-    power = torch.fft.rfft(audio[4000:-4000] * torch.hann_window(len(audio) - 8000)).abs().square()
-    hertz = torch.arange(len(power)) * rate / (len(audio) - 8000)
+
+    def excited(low: torch.Tensor, gain: float) -> torch.Tensor:
+        windows = frame_signal(low.unsqueeze(0), n_fft, hop) * head.window
+        parts = [windows, torch.zeros(1, frames, n_fft + 2), torch.full((1, frames, head.num_bands), gain)]
+        return head._overlap(head._excite(torch.cat(parts, dim=-1), None), None).flatten()[4000:-4000]
+
+    audio = excited(low, 1.0)
+    power = torch.fft.rfft(audio * torch.hann_window(len(audio))).abs().square()
+    hertz = torch.arange(len(power)) * rate / len(audio)
     distance = (hertz - pitch * (hertz / pitch).round()).abs()
     upper = (hertz > 2000) & (hertz < 8000)
     assert power[upper & (distance < 20)].sum() > 30 * power[upper & (distance > 60)].sum()
     assert power[upper].sum() > power[~upper].sum() / 10  # the source is flat, though a tone has no upper band
+    assert torch.allclose(excited(0.1 * low, 0.5), 0.5 * audio, atol=1e-4 * audio.abs().max())
+    assert excited(1e-7 * low, 1.0).abs().max() < 1e-3 * audio.abs().max()  # silence has none
 
 
 @pytest.mark.parametrize("size", [(6, 1), (6, 3), (9, 7)])
