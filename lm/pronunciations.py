@@ -28,7 +28,7 @@ class Pronunciations:
 
     def __init__(self, content: str):
         self._phones_of: dict[str, list[str]] = {}
-        for number, line in enumerate(content.splitlines(), start=1):
+        for number, line in enumerate(content.split("\n"), start=1):
             word, *phones = line.split("#", 1)[0].split() or [""]
             if not word:
                 continue
@@ -53,7 +53,7 @@ class Pronunciations:
     def load(cls, path: str | Path) -> "Pronunciations":
         """Read a dictionary file, or `pronunciations.txt` of a folder."""
         path = Path(path)
-        return cls((path / PRONUNCIATIONS_FILE if path.is_dir() else path).read_text("utf-8"))
+        return cls((path / PRONUNCIATIONS_FILE if path.is_dir() else path).read_text("utf-8-sig"))
 
     def save(self, folder: str | Path) -> None:
         """Write `pronunciations.txt` into a folder."""

@@ -41,8 +41,8 @@ def codec_source(codec: str) -> str:
         _check_folder(Path(codec))
     elif codec.count("/") != 1 or codec[0] in "./~" or Path(codec).parent.is_dir():
         raise ValueError(
-            f"there is no folder {codec}; a codec is a folder with config.json and weights, owner/name on the Hub "
-            f"(where there is no folder of that owner), or {BUNDLED!r}"
+            f"there is no folder {codec}; a codec is a folder with config.json and weights, a name on the Hub "
+            f"(owner/name, unless there is a folder called owner here), or {BUNDLED!r}"
         )
     return codec
 
@@ -71,8 +71,9 @@ def load_codec(codec: str = BUNDLED, device: str = "cpu", **options: Any) -> Q2D
     Raises:
         ValueError: If it cannot be loaded, or there is no such device.
     """
+    source = codec_source(codec)
     try:
-        model = Q2D2Model.from_pretrained(codec_source(codec), **options).eval()
+        model = Q2D2Model.from_pretrained(source, **options).eval()
     except (ValueError, OSError, RuntimeError, MemoryError, StrictDataclassError) as error:
         raise ValueError(f"cannot load the codec {codec}: {error}") from error
     try:

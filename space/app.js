@@ -8,7 +8,9 @@ import { Player } from "./player.js";
 const WINDOW_FRAMES = 450; // six seconds
 const SPEECH = { temperature: 0.5, top_p: 0.9, guidance_scale: 2, max_codes: 1500 };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
-const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
+const SIMD = [
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
+];
 const $ = (id) => document.getElementById(id);
 const inputs = ["choose", "record", "sample", "speak"];
 
@@ -82,6 +84,7 @@ async function busy(doing, action, stoppable = false) {
   }
   $("progress").hidden = $("stop").hidden = true;
   for (const id of inputs) $(id).disabled = !vocabulary;
+  document.body.dataset.done = Number(document.body.dataset.done ?? 0) + 1; // tests wait for it
 }
 
 // ---- recordings --------------------------------------------------------------------------------------------------
@@ -91,10 +94,10 @@ const open = (blob) =>
     "Reading the recording …",
     async () => {
       player.stop();
-      const original = await readRecording(blob, vocabulary.sampling_rate);
+      const recording = await readRecording(blob, vocabulary.sampling_rate);
       const start = performance.now();
       $("doing").textContent = "Recording → tokens …";
-      const { codes } = await ask("encode", { samples: original });
+      const { codes, samples: original } = await ask("encode", recording);
       if (!codes) return;
       $("doing").textContent = "Tokens → sound …";
       const { samples } = await ask("decode", { codes });
@@ -135,19 +138,16 @@ function indicesOf(codes) {
 }
 
 function describe() {
-  const { codes, reconstruction, undo, original, first } = shown;
+  const { codes, undo, original, first } = shown;
   shown.indices = indicesOf(codes);
   shown.changed = new Set([...codes.keys()].filter((frame) => codes[frame] !== first[frame]));
   const ratio = Math.round((16 * vocabulary.sampling_rate) / vocabulary.bitrate);
   $("facts").textContent =
-    `${codes.length} tokens, ${Math.round(vocabulary.bitrate)} bit/s` + (original ? `: ${ratio} times less than 16-bit sound` : "");
+    `${codes.length} tokens, ${Math.round(vocabulary.bitrate)} bit/s` +
+    (original ? `: ${ratio} times less than 16-bit sound` : "");
   $("facts").title = `${Math.ceil((seconds(codes.length) * vocabulary.bitrate) / 8)} bytes in all`;
   $("undo").disabled = $("reset").disabled = !undo.length;
   $("timeline").setAttribute("aria-valuemax", codes.length);
-  if (reconstruction.length) {
-    URL.revokeObjectURL($("save").href);
-    $("save").href = URL.createObjectURL(toWav(reconstruction, vocabulary.sampling_rate));
-  }
   select(selected);
 }
 
@@ -204,7 +204,8 @@ function select(frame) {
   const points = shown.indices.map((indices) => indices[selected]);
   $("token").textContent =
     `Frame ${selected + 1} of ${shown.codes.length}: token ${shown.codes[selected]}, ` +
-    `points ${points.join(" and ")}` + (shown.changed.has(selected) ? " (changed)" : "");
+    `cells ${points.join(" and ")}` +
+    (shown.changed.has(selected) ? " (changed)" : "");
   $("timeline").setAttribute("aria-valuenow", selected + 1);
   $("timeline").setAttribute("aria-valuetext", $("token").textContent);
   dirty = true;
@@ -212,6 +213,7 @@ function select(frame) {
 
 /** Put other tokens from the chosen frame on, and decode again what they change. */
 function change(tokens, remember = true) {
+  if ($("choose").disabled) return; // something else is on its way
   const first = selected;
   const count = Math.min(tokens.length, shown.codes.length - first);
   const before = shown.codes.slice(first, first + count);
@@ -255,9 +257,11 @@ function undo() {
 }
 
 function undoAll() {
-  selected = 0;
+  const changed = [...shown.changed];
   shown.undo = [];
-  return change(shown.first, false);
+  if (!changed.length) return describe();
+  selected = changed[0];
+  return change(shown.first.slice(changed[0], changed.at(-1) + 1), false);
 }
 
 // ---- sound and pictures ------------------------------------------------------------------------------------------
@@ -308,12 +312,14 @@ function draw() {
   if (!shown || !(dirty || player.playing)) return;
   dirty = false;
   const { hop_length: hop, sampling_rate: rate, points } = vocabulary;
-  const playhead = player.playing ? (player.position * rate) / hop : player.offset ? (player.offset * rate) / hop : selected;
-  const frame = player.playing ? Math.min(Math.floor(playhead), shown.codes.length - 1) : selected;
+  const playing = (player.position * rate) / hop;
+  const frame = player.playing ? Math.min(Math.floor(playing), shown.codes.length - 1) : selected;
   const heard = player.heard === "original" && shown.original ? "original" : "reconstruction";
   const samples = shown[heard];
-  const state = { samples, hop, points, playhead: player.playing ? playhead : frame, selected: frame, spectrogram: shown.spectrograms[heard] };
-  Object.assign(state, { indices: shown.indices, changed: shown.changed, numFrames: Math.ceil(samples.length / hop) });
+  const state = {
+    ...{ samples, hop, points, indices: shown.indices, changed: shown.changed, spectrogram: shown.spectrograms[heard] },
+    ...{ numFrames: Math.ceil(samples.length / hop), selected: frame, playhead: player.playing ? playing : frame },
+  };
   drawTimeline({ wave: $("wave"), spectrogram: $("spectrogram"), tokens: $("tokens") }, state, viewAt(frame));
   lattices.forEach((lattice, group) => lattice.show(shown.indices[group], frame));
   $("time").textContent = `${seconds(frame).toFixed(2)} of ${seconds(shown.codes.length).toFixed(2)} s`;
@@ -326,7 +332,16 @@ function choose(frame) {
   player.seek(seconds(selected));
 }
 
+function save() {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(toWav(shown.reconstruction, vocabulary.sampling_rate));
+  link.download = "from_tokens.wav";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
 function listen() {
+  $("save").onclick = save;
   $("choose").onclick = () => $("file").click();
   $("file").onchange = () => {
     if ($("file").files[0]) open($("file").files[0]);
@@ -398,7 +413,8 @@ const start = (gpu) =>
     ({ vocabulary } = await startWorker(gpu));
     player ??= new Player(vocabulary.sampling_rate, showPlaying);
     lattices ??= vocabulary.points.map(
-      (points, group) => new LatticeView($(`lattice${group}`), points, vocabulary.neighbours[group], (index) => setPoint(group, index)),
+      (points, group) =>
+        new LatticeView($(`lattice${group}`), points, vocabulary.neighbours[group], (index) => setPoint(group, index)),
     );
     $("engine").textContent = gpu ? "decoder on the graphics card" : "on the processor (WebAssembly)";
   });
@@ -413,5 +429,13 @@ offerGpu();
 draw();
 start(false);
 
-/** For tests: what is shown, and the worker. */
-export const page = { ask, get shown() { return shown; } };
+/** For tests: what is shown, what is heard, and the worker. */
+export const page = {
+  ask,
+  get shown() {
+    return shown;
+  },
+  get player() {
+    return player;
+  },
+};

@@ -1,10 +1,10 @@
-// Files and the microphone -> mono samples at the rate of the codec, or an error that says what to do.
+// Files and the microphone -> mono samples, or an error that says what to do.
 
 export const LONGEST_SECONDS = 600;
 const LONGEST_TAKE_SECONDS = 30;
 const LARGEST_BYTES = 300e6;
 
-/** Mono samples of a file of any kind and rate that the browser plays. */
+/** Mono samples of a file of any kind that the browser plays, and their rate: the file's own, or the one given. */
 export async function readRecording(blob, rate) {
   if (!blob.size) throw new Error("This file is empty; choose a recording.");
   const seconds = await durationOf(blob);
@@ -16,7 +16,8 @@ export async function readRecording(blob, rate) {
   }
   let decoded;
   try {
-    decoded = await new OfflineAudioContext(1, 1, rate).decodeAudioData(await blob.arrayBuffer());
+    const bytes = await blob.arrayBuffer();
+    decoded = await contextOf(rateOf(bytes) ?? rate, rate).decodeAudioData(bytes);
   } catch {
     throw new Error("This file is no audio that your browser can read; try a WAV, MP3, FLAC or Ogg file.");
   }
@@ -25,7 +26,32 @@ export async function readRecording(blob, rate) {
   for (const channel of channels) for (let i = 0; i < samples.length; i++) samples[i] += channel[i] / channels.length;
   if (!samples.length) throw new Error("This file holds no sound; choose another.");
   if (!samples.every(Number.isFinite)) throw new Error("This file holds values that are no numbers; choose another.");
-  return samples;
+  return { samples, rate: decoded.sampleRate };
+}
+
+/** The rate that a WAV or FLAC file names; undefined for others, which the browser brings to the rate of the codec. */
+function rateOf(bytes) {
+  const view = new DataView(bytes);
+  const tag = (at) => String.fromCharCode(...new Uint8Array(bytes.slice(at, at + 4)));
+  if (tag(0) === "fLaC" && view.byteLength > 22) return view.getUint32(18) >>> 12;
+  if (tag(0) !== "RIFF" || tag(8) !== "WAVE") return undefined;
+  for (
+    let at = 12;
+    at + 16 <= view.byteLength;
+    at += 8 + view.getUint32(at + 4, true) + (view.getUint32(at + 4, true) % 2)
+  ) {
+    if (tag(at) === "fmt ") return view.getUint32(at + 12, true);
+  }
+  return undefined;
+}
+
+/** What decodes at a rate; at the other one if the browser does not offer the first. */
+function contextOf(wanted, otherwise) {
+  try {
+    return new OfflineAudioContext(1, 1, wanted);
+  } catch {
+    return new OfflineAudioContext(1, 1, otherwise);
+  }
 }
 
 /** Length in seconds as far as the browser knows it without decoding; 0 if it does not. */

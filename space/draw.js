@@ -38,7 +38,12 @@ function spectrum(samples, centre) {
 
 /** Colour of a share within 0 and 1: night, violet, orange, cream. */
 function heat(share) {
-  const stops = [[17, 12, 40], [98, 38, 114], [226, 91, 60], [255, 238, 186]];
+  const stops = [
+    [17, 12, 40],
+    [98, 38, 114],
+    [226, 91, 60],
+    [255, 238, 186],
+  ];
   const place = Math.max(0, Math.min(0.9999, share)) * (stops.length - 1);
   const [low, high, part] = [stops[Math.floor(place)], stops[Math.floor(place) + 1], place % 1];
   return low.map((value, i) => value + part * (high[i] - value));
@@ -182,6 +187,9 @@ export class LatticeView {
       const [x, y] = this.points[other].map((value, i) => value - this.points[index][i]);
       return (x * dx + y * dy) / Math.hypot(x, y) + 0.01 * (x * dy - y * dx);
     };
-    return this.neighbours[index].reduce((best, one) => (along(one) > (best === index ? 0.1 : along(best)) ? one : best), index);
+    return this.neighbours[index].reduce(
+      (best, one) => (along(one) > (best === index ? 0.1 : along(best)) ? one : best),
+      index,
+    );
   }
 }

@@ -84,7 +84,10 @@ export async function* speak(ort, session, layout, pieces, { temperature, top_p,
   const past = new Past(layout.past_shape);
   past.grow(SPACES);
   const text = pieces.map((piece) => layout.text_offset + piece);
-  let ids = [[BOS, ...text, AUDIO], [...text.map(() => 0), BOS, AUDIO]]; // with the text, and without it
+  let ids = [
+    [BOS, ...text, AUDIO],
+    [...text.map(() => 0), BOS, AUDIO],
+  ]; // with the text, and without it
   let positions = [[0, ...placePieces(pieces, layout), 0], ids[1].map(() => 0)];
   const seen = ids.map((row) => row.map((id) => (id > 0 ? 1 : 0))); // which ids are there, and no padding
   const scale = new ort.Tensor("float32", [guidance_scale], []);

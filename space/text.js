@@ -54,7 +54,10 @@ export class TextReader {
   constructor(pieces, pronunciations) {
     this.pieces = new Map(pieces.map(([piece, score], id) => [piece, { id, score }]));
     this.longest = Math.max(...pieces.map(([piece]) => piece.length));
-    const lines = pronunciations.trim().split("\n").map((line) => line.split(" "));
+    const lines = pronunciations
+      .trim()
+      .split("\n")
+      .map((line) => line.split(" "));
     const phones = [...new Set(lines.flatMap((line) => line.slice(1)))].sort();
     const symbols = new Map(phones.map((phone, i) => [phone, String.fromCharCode(FIRST_PHONE + i)]));
     this.spelling = new Map(lines.map(([word, ...said]) => [word, said.map((phone) => symbols.get(phone)).join("")]));

@@ -1,6 +1,7 @@
 // All computation, away from the page, which so never freezes. Answers {id, ...} to messages {id, task, ...}.
 
 import { Stream, concatenate, load } from "./models.js";
+import { resample } from "./resample.js";
 import { speak } from "./speech.js";
 import { TextReader, normalize, split } from "./text.js";
 
@@ -39,8 +40,10 @@ const tasks = {
     answer({ vocabulary }, true);
   },
 
-  async encode({ samples }, answer) {
+  /** Codes of samples, and the samples at the rate of the codec. */
+  async encode({ samples: given, rate }, answer) {
     const { hop_length: hop } = vocabulary;
+    const samples = resample(given, rate, vocabulary.sampling_rate);
     const stream = new Stream(ort, await model("encoder", answer), vocabulary.encoder, hop);
     const parts = [];
     for (let at = 0; at < samples.length; at += CHUNK_FRAMES * hop) {
@@ -52,7 +55,7 @@ const tasks = {
       answer({ share: at / samples.length });
     }
     parts.push(await stream.end(true));
-    answer({ codes: concatenate(parts, Int32Array) }, true);
+    answer({ codes: concatenate(parts, Int32Array), samples }, true);
   },
 
   async decode({ codes }, answer) {
@@ -70,7 +73,11 @@ const tasks = {
   async speak({ text, options }, answer) {
     const normal = normalize(text);
     if (!normal) throw new Error("There is nothing to read in this text: it takes English letters.");
-    const [session, reader, decoder] = [await model("language_model", answer), await textReader(answer), await model("decoder")];
+    const [session, reader, decoder] = [
+      await model("language_model", answer),
+      await textReader(answer),
+      await model("decoder"),
+    ];
     const start = performance.now();
     let count = 0;
     for (const part of split(normal, PART_CHARACTERS)) {
@@ -106,7 +113,9 @@ function model(name, answer = () => {}) {
 }
 
 async function open(name, answer) {
-  const bytes = await load(`./models/${name}.onnx.gz`, (count) => answer({ loaded: count, total: vocabulary.bytes[name] }));
+  const bytes = await load(`./models/${name}.onnx.gz`, (count) =>
+    answer({ loaded: count, total: vocabulary.bytes[name] }),
+  );
   // The encoder computes in float64, which graphics cards lack, and a step of the language model is too small for them.
   const executionProviders = useGpu && name === "decoder" ? ["webgpu", "wasm"] : ["wasm"];
   return ort.InferenceSession.create(bytes, { executionProviders });

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from ..speech import TextToSpeech
-
 
 def align(recording: Path, text: str, *, codec: str = "bundled", language_model: str = "bundled") -> None:
     """Print when each word of a recording is spoken: start and end in seconds, and the word, a line each.
@@ -18,5 +16,7 @@ def align(recording: Path, text: str, *, codec: str = "bundled", language_model:
         codec: Folder of a codec, its name on the Hub, or bundled.
         language_model: Folder of a language model with an alignment, or bundled.
     """
+    from ..speech import TextToSpeech
+
     for word in TextToSpeech.from_pretrained(codec, language_model).word_times(recording, text):
         print(word)

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from ..audio.reading import AUDIO_SUFFIXES
 from ..audio.token_file import TOKEN_SUFFIX
-from ..corpus.inputs import local_files
+from ..corpus.inputs import count_left_out, found_files
 
 _FILE_SUFFIXES = AUDIO_SUFFIXES.union([TOKEN_SUFFIX])  # nobody calls a folder so
 _FAILURES = (ValueError, OSError, RuntimeError, MemoryError, StrictDataclassError)
@@ -41,10 +41,11 @@ def plan_jobs(inputs: list[str], output: str, input_suffixes: set[str], output_s
             folder cannot be made or written to.
     """
     root = Path(output)
-    if len(inputs) == 1 and not Path(inputs[0]).is_dir() and root.suffix.lower() == output_suffix and not root.is_dir():
+    is_single = len(inputs) == 1 and not Path(inputs[0]).is_dir()
+    if is_single and root.suffix.lower() == output_suffix and not root.is_dir():
         jobs = [Job(Path(inputs[0]), root)]
     elif root.suffix.lower() in _FILE_SUFFIXES and not root.is_dir():
-        ends = f"end in {output_suffix} for a single file, or " if len(inputs) == 1 else ""
+        ends = f"end in {output_suffix} for a single file, or " if is_single else ""
         raise ValueError(f"the output must {ends}be a folder, got {output}, the name of a file")
     else:
         found = [pair for name in inputs for pair in _files_of(Path(name), root, input_suffixes)]
@@ -63,9 +64,9 @@ def _files_of(path: Path, output: Path, suffixes: set[str]) -> Iterator[tuple[Pa
         yield path, Path(path.name)
         return
     inside = path.resolve() in output.resolve().parents  # then results of an earlier run are no input
-    for file in local_files(str(path), suffixes):
-        if not (inside and output.resolve() in file.resolve().parents):
-            yield file, file.relative_to(path)
+    found = [file for file in found_files(str(path)) if not (inside and output.resolve() in file.resolve().parents)]
+    count_left_out([str(file) for file in found if file.suffix.lower() not in suffixes], str(path))
+    yield from ((file, file.relative_to(path)) for file in found if file.suffix.lower() in suffixes)
 
 
 def _check_targets(jobs: list[Job]) -> None:

@@ -3,18 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from ..audio.files import write_json
-from ..bundled import load_codec
-from ..evaluation.clips import Clip, load_clips
-from ..evaluation.provenance import describe_run, require_commit
-from ..evaluation.token_tests.contrasts import measure_contrasts
-from ..evaluation.token_tests.modelling import measure_modelling
-from ..evaluation.token_tests.page import write_page
-from ..evaluation.token_tests.probes import measure_set
-from ..evaluation.token_tests.stability import measure_stability
-from ..evaluation.token_tests.word_times import measure_word_times
-from ..speech import TextToSpeech
-
 
 def evaluate_tokens(
     *,
@@ -53,14 +41,26 @@ def evaluate_tokens(
         contrasts: Recordings of several speakers, changed half-way.
         acted: Folder of RAVDESS, for changes of speaker, gender and emotion.
         sentences: Text file with a sentence per line, synthesised for word times; with --contrasts, word by word.
-        clips: Largest number of clips, or sentences, of each part, evenly spread.
+        clips: Largest number of clips, or sentences, of each part, taken evenly.
         output: Folder for the results.
         cache: Folder for decoded audio.
-        seed: Of splits, training, cuts, noise and pairs.
+        seed: Random seed of splits, training, cuts, noise and pairs.
         codec: Folder of a codec, its name on the Hub, or bundled.
         language_model: Folder of a language model, or bundled.
         page: Markdown file whose tables are filled.
     """
+    from ..audio.files import write_json
+    from ..bundled import load_codec
+    from ..evaluation.clips import Clip, load_clips
+    from ..evaluation.provenance import describe_run, require_commit
+    from ..evaluation.token_tests.contrasts import measure_contrasts
+    from ..evaluation.token_tests.modelling import measure_modelling
+    from ..evaluation.token_tests.page import write_page
+    from ..evaluation.token_tests.probes import measure_set
+    from ..evaluation.token_tests.stability import measure_stability
+    from ..evaluation.token_tests.word_times import measure_word_times
+    from ..speech import TextToSpeech
+
     if not (probes or stability or modelling or contrasts or acted or sentences or page):
         raise ValueError("give --probes, --stability, --modelling, --contrasts, --acted, --sentences or --page")
     if clips < 1:

@@ -4,6 +4,7 @@ What cannot be read is a row too: every row of a damaged row group, and one row 
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,7 @@ class Source:
     schema = pa.schema([])  # of the columns that are kept
     names: frozenset[str] = frozenset()
     """Columns that the file has, kept or not."""
+    left_out: Counter[str] = Counter()  # of what is in it but not read, by ending
     damage: str | None = None
     """Why not all of it can be read; counts as one more row."""
 

@@ -9,6 +9,7 @@ needs. Codecs without a lattice have none.
 
 import io
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ..audio.token_file import TokenFile
 from ..lattices import build_groups, lattice_neighbours
 from ..modeling_q2d2 import Q2D2Model
 from ..quantizers import LatticeQuantizer
+from .inputs import describe_counts
 
 TOKEN_COLUMNS = pa.schema([("id", pa.string()), ("codes", pa.list_(pa.int32())), ("num_samples", pa.int64())])
 SHARD_FOLDER = "data"
@@ -258,6 +260,7 @@ Tokens of {source}, made with `q2d2 tokenize` of the Q2D2 tokenizer. Licence of 
 | input rows | {summary["input_rows"]:,} |
 | rows with tokens | {summary["token_rows"]:,} |
 | rejected rows | {summary["input_rows"] - summary["token_rows"]:,} ({reasons}) |
+| files left out | {describe_counts(Counter(summary["left_out"])) or "none"} |
 | hours | {summary["hours"]:.4f} |
 | tokens | {summary["tokens"]:,} |
 | shards | {summary["shards"]:,} |

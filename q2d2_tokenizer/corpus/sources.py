@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .inputs import ROW_SUFFIXES, Entry, list_entries, open_input, size_of, stopping_error
+from .inputs import ROW_SUFFIXES, Entry, find_entries, open_input, size_of, stopping_error
 from .parquet import ParquetSource
 from .rows import Batch, Columns, Source
 from .tar import TarSource
@@ -91,11 +91,14 @@ class Corpus:
     """All rows of the inputs, in an order that does not depend on how they are named.
 
     Args:
-        inputs: See `list_entries`.
+        inputs: See `find_entries`.
         audio_column: See `Columns`.
         id_column: See `Columns`.
         drop_columns: Columns that are not kept.
-        output: See `list_entries`.
+        output: See `find_entries`.
+
+    Attributes:
+        left_out: Files and members of tars that are not read, by their endings.
 
     Raises:
         ValueError: If there are no rows, a column is missing, or files have columns of different types.
@@ -113,9 +116,11 @@ class Corpus:
         drop_columns = sorted(set(drop_columns or []))
         self.options = {"audio_column": audio_column, "id_column": id_column, "drop_columns": drop_columns}
         columns = Columns(audio_column, id_column, tuple(drop_columns))
-        entries = list_entries(inputs, output)
+        entries, self.left_out = find_entries(inputs, output)
         plain = [entry for entry in entries if not entry.path.lower().endswith(ROW_SUFFIXES)]
         self.sources = [open_source(entry, columns) for entry in entries if entry.path.lower().endswith(ROW_SUFFIXES)]
+        for source in self.sources:
+            self.left_out += source.left_out
         if plain:
             self.sources.append(FilesSource(plain, columns))
         if not self.num_rows:

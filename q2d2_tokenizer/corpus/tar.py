@@ -1,6 +1,7 @@
 """WebDataset tars of recordings."""
 
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -9,7 +10,7 @@ import pyarrow as pa
 
 from ..audio.errors import AudioError, UnreadableAudioError
 from ..audio.reading import AUDIO_SUFFIXES
-from .inputs import open_input, stop_unless_damaged, stopping_error
+from .inputs import count_left_out, open_input, stop_unless_damaged, stopping_error
 from .rows import Batch, Columns, Source
 
 _TEXT_MEMBERS = {"txt": "text", "text": "text", "json": "json", "cls": "cls"}  # suffix -> column
@@ -31,6 +32,16 @@ class TarMember:
     name: str
     first_byte: int
     size: int
+
+    @property
+    def kind(self) -> str:
+        """What follows the last dot."""
+        return self.suffix.rpartition(".")[2]
+
+    @property
+    def is_audio(self) -> bool:
+        """Whether it is audio that is read."""
+        return f".{self.kind}" in AUDIO_SUFFIXES
 
 
 def tar_members(path: str) -> Iterator[tuple[str, TarMember]]:
@@ -57,8 +68,9 @@ def tar_members(path: str) -> Iterator[tuple[str, TarMember]]:
 class TarSource(Source):
     """Samples of a WebDataset tar: members that share the path up to the first dot.
 
-    Text members become columns: `.txt` the column `text`, `.json` and `.cls` columns of that name. A sample that has
-    several audio members, or a member twice, cannot be read: it does not say which one is meant.
+    Text members become columns: `.txt` the column `text`, `.json` and `.cls` columns of that name; `x.a.txt` the column
+    `a.txt`, but the column `text` beside `x.a.wav`, since the names of both have a dot then. A sample that has several
+    audio members, or a member twice, cannot be read: it does not say which one is meant.
 
     The arguments are those of `Source`.
 
@@ -78,8 +90,10 @@ class TarSource(Source):
             self.damage = f"the tar file is damaged or cut off: {error}"
         self._keys = list(self._samples)
         self.num_recordings = len(self._keys)
-        suffixes = {member.suffix for members in self._samples.values() for member in members}
-        found = {_TEXT_MEMBERS[suffix] for suffix in suffixes & _TEXT_MEMBERS.keys()}
+        members = [member for members in self._samples.values() for member in members]
+        others = [member.name for member in members if not member.is_audio and member.kind not in _TEXT_MEMBERS]
+        self.left_out: Counter[str] = count_left_out(others, path)
+        found = {column for members in self._samples.values() for column in _text_columns(members)}
         self.names = frozenset(found)
         self.schema = pa.schema([(column, pa.string()) for column in sorted(found) if columns.keeps(column)])
 
@@ -103,15 +117,14 @@ class TarSource(Source):
 
     def _texts(self, file: BinaryIO, members: list[TarMember]) -> dict[str, str | None]:
         values: dict[str, str | None] = dict.fromkeys(self.schema.names)
-        for member in members:
-            column = _TEXT_MEMBERS.get(member.suffix)
+        for column, member in _text_columns(members).items():
             if column in values and isinstance(content := self._content(file, member), bytes):
-                values[column] = content.decode(errors="replace")
+                values[column] = content.decode("utf-8-sig", errors="replace")
         return values
 
     def _audio(self, file: BinaryIO, members: list[TarMember]) -> bytes | AudioError:
         names = sorted(member.name for member in members)
-        audio = [member for member in members if f".{member.suffix.rsplit('.')[-1]}" in AUDIO_SUFFIXES]
+        audio = [member for member in members if member.is_audio]
         if not audio:
             return UnreadableAudioError(f"no audio among {names}")
         if len(audio) > 1 or len({member.suffix for member in members}) < len(members):
@@ -125,3 +138,15 @@ class TarSource(Source):
         if len(content) < member.size:
             return UnreadableAudioError(f"{self.name} is cut off within {member.name}")
         return content
+
+
+def _text_columns(members: list[TarMember]) -> dict[str, TarMember]:
+    """Text members of a sample by the columns that they become."""
+    before = next((member.suffix.rpartition(".")[0] for member in members if member.is_audio), "")
+    columns: dict[str, TarMember] = {}
+    for member in sorted(members, key=lambda member: member.suffix.rpartition(".")[0] != before):
+        if member.kind in _TEXT_MEMBERS:
+            is_plain = member.suffix.rpartition(".")[0] in ("", before)
+            column = _TEXT_MEMBERS[member.kind] if is_plain else member.suffix
+            columns[member.suffix if column in columns else column] = member
+    return columns

@@ -261,6 +261,7 @@ class CorpusTokenizer:
             "input_rows": self.corpus.num_rows,
             "token_rows": token_rows,
             "rejects": dict(sorted(reasons.items())),
+            "left_out": dict(self.corpus.left_out.most_common()),
             "hours": samples / self._samples_per_hour,
             "tokens": tokens,
             "shards": len(self.shards),

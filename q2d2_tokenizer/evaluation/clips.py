@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from ..corpus.inputs import ROW_SUFFIXES, Entry, list_entries
+from ..corpus.inputs import ROW_SUFFIXES, Entry, list_entries, read_text
 from ..corpus.rows import Columns
 from ..corpus.sources import open_source
 from ..feature_extraction_q2d2 import to_float32
@@ -119,4 +119,4 @@ def _own_name(entry: Entry, row: int, row_id: str) -> str:
 def _text_beside(path: str) -> str:
     beside = Path(path).with_suffix(".txt")
     is_audio = not path.lower().endswith(ROW_SUFFIXES)
-    return beside.read_text(encoding="utf-8") if is_audio and beside.exists() else ""
+    return read_text(beside) if is_audio and beside.exists() else ""

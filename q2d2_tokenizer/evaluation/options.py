@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 SNR_DB = [20.0, 10.0, 5.0]
 
@@ -53,6 +54,6 @@ class EvaluationOptions:
             raise ValueError(f"clips must be a whole number from 1 on, got {self.clips}")
 
     @property
-    def columns(self) -> dict[str, str | None]:
+    def columns(self) -> dict[str, Any]:
         """Names of columns, as `load_clips` takes them."""
         return {name: getattr(self, name) for name in ("audio_column", "id_column", "text_column")}

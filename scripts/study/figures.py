@@ -39,6 +39,11 @@ def better(score: str) -> str:
     return "lower is better" if score in LOWER_IS_BETTER | {LM_BITS} else "higher is better"
 
 
+def link_to(folder: Path, beside: Path) -> str:
+    """A folder as a page in another one links it."""
+    return Path(os.path.relpath(folder, beside)).as_posix()
+
+
 def draw(study: Study, records: list[dict[str, Any]], folder: Path, beside: Path) -> list[str]:
     """Draw all figures for which there are runs; returns Markdown that shows them.
 
@@ -55,8 +60,7 @@ def draw(study: Study, records: list[dict[str, Any]], folder: Path, beside: Path
         "after_lm.png": ("Quality against bits after the language model", draw_after(study, folder)),
         "curves.png": ("Learning rate and losses", draw_curves(study, records, folder)),
     }
-    link = Path(os.path.relpath(folder, beside)).as_posix()
-    return [f"![{title}]({link}/{name})" for name, (title, is_there) in drawn.items() if is_there]
+    return [f"![{title}]({link_to(folder, beside)}/{name})" for name, (title, is_there) in drawn.items() if is_there]
 
 
 def _legend(axis: Any, kinds: set[str]) -> None:

@@ -23,7 +23,7 @@ BORDERS = ("inside", "edge")
 BOUNDED, UNBOUNDED = ("uniform", "tanh 0.8", "tanh 1", "tanh 2"), ("gaussian", "laplacian")
 SPREADS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5)  # of latents, in widths of a cell
 NOISES = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16)  # standard deviations, in half-widths of the box
-NOISES_DB = (30, 50, 70)  # below the recording
+NOISES_DB = (10, 30, 50)  # below the recording
 
 Point = dict[str, float]
 Curves = dict[str, list[Point]]
@@ -173,14 +173,22 @@ def bounded_latents(model: Q2D2Model, audio: Tensor) -> Tensor:
     return model.quantizer.project_in(model.encoder(padded.view(1, 1, -1), exact=True).float())[0].tanh()
 
 
+def with_spectrum_of(audio: Tensor, noise: Tensor) -> Tensor:
+    """The phases of noise (N,) with the magnitudes of audio (N,)."""
+    spectrum = torch.fft.rfft(noise)
+    return torch.fft.irfft(torch.fft.rfft(audio).abs() * spectrum / spectrum.abs().clamp_min(1e-9), len(audio))
+
+
 def latents_of(model: Q2D2Model, clip: Clip, seed: int) -> Latents:
     """Latents of a recording, and of what was done to it."""
     audio = torch.from_numpy(clip.audio)
-    noise = torch.randn(audio.shape, generator=torch.Generator().manual_seed(seed)) * audio.square().mean().sqrt()
+    white = torch.randn(audio.shape, generator=torch.Generator().manual_seed(seed)) * audio.square().mean().sqrt()
+    noise = with_spectrum_of(audio, white)  # white noise would fill bands that are empty in the recording
     changed = {
         "2 ms later": audio[round(0.002 * clip.sampling_rate) :],
         "a sample later": audio[1:],
         "decoded and encoded": model(audio.view(1, 1, -1)).audio_values.flatten(),
+        "white noise, 30 dB": audio + 10**-1.5 * white,
     }
     changed |= {f"noise, {level} dB": audio + 10 ** (-level / 20) * noise for level in NOISES_DB}
     latents = {name: bounded_latents(model, x.clamp(-1, 1)) for name, x in changed.items()}

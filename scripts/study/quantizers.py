@@ -119,6 +119,15 @@ def table(rows: list[dict[str, Any]]) -> str:
     return markdown_table([list(rows[0]), *([format_cell(value) for value in row.values()] for row in rows)])
 
 
+def rounded(value: Any) -> Any:
+    """A value, or lists and dicts of values, with five significant digits."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(item) for item in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
 def wall_rows(flips: dict[str, Any]) -> list[dict[str, Any]]:
     """A row for every lattice and border."""
     name = f"tokens of 12 channels that change, noise {flips['noise'][1]}"
@@ -126,7 +135,7 @@ def wall_rows(flips: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def gradient_rows(gradients: dict[str, list[list[float]]]) -> list[dict[str, Any]]:
-    """A row for every lattice and border, a column for every second spread."""
+    """A row for every lattice and border, a column for every spread."""
     return [
         {"lattice": label} | {str(s): f"{x:.3f} ({y:.3f})" for s, (x, y) in zip(SPREADS, pairs, strict=True)}
         for label, pairs in gradients.items()
@@ -141,7 +150,8 @@ def report(results: dict[str, Any], record: dict[str, Any]) -> str:
             f"Error above the Shannon lower bound, in dB, at {' / '.join(map(str, RATES))} bits a channel; of real "
             "latents against FSQ with the border inside. `tanh s` is the tanh of a Gaussian of standard deviation s; "
             "`tanh 0.8` is what the bound of iFSQ makes of a standard one. `best box`: the size of the box is the best "
-            "for the source. `learned`: points of k-means on the latents of other recordings. Values between levels are interpolated.",
+            "for the source. `learned`: points of k-means on the latents of other recordings. Values between levels "
+            "are interpolated.",
             markdown_table(rate_rows(results["curves"], "bits")),
             "",
         ),
@@ -186,7 +196,7 @@ def report(results: dict[str, Any], record: dict[str, Any]) -> str:
 
 def plot_rates(path: Path, curves: dict[str, Curves]) -> None:
     """Error above the bound by entropy, a panel for every source."""
-    with panels(path, len(curves), 3, (5, 4)) as axes:
+    with panels(path, len(curves), 4, (5, 4)) as axes:
         for axis, (source, of_source) in zip(axes, curves.items(), strict=True):
             for label, curve in of_source.items():
                 name, _, border = label.partition(", ")
@@ -236,7 +246,7 @@ def plot_lines(path: Path, x: list[float], lines: dict[str, list[float]], labels
 
 def plot_margins(path: Path, margins: dict[str, dict[str, Any]]) -> None:
     """Share of changed indices by distance to the wall, a panel for every lattice."""
-    with panels(path, len(margins), 3, (5, 4)) as axes:
+    with panels(path, len(margins), 3, (5, 5)) as axes:
         for axis, (name, by_change) in zip(axes, margins.items(), strict=True):
             for change, found in by_change.items():
                 label = f"{change}, AUROC {found['auroc']['mean']:.2f}"
@@ -246,7 +256,7 @@ def plot_margins(path: Path, margins: dict[str, dict[str, Any]]) -> None:
             axis.set_ylabel("share of pairs that change")
             axis.set_ylim(0, 1)
             axis.grid(alpha=0.3)
-            axis.legend(fontsize=8)
+            axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.15))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -258,7 +268,7 @@ def main(argv: list[str] | None = None) -> None:
     results = run(settings)
     record = describe_run() | {"seconds": round(time.monotonic() - started)}
     folder.mkdir(parents=True, exist_ok=True)
-    content = json.dumps({"run": record, **results}, indent=1, default=float)
+    content = json.dumps({"run": record, **rounded(results)}, indent=1)
     (folder / "quantizers.json").write_text(content + "\n")
     (folder / "quantizers.md").write_text(report(results, record), encoding="utf-8")
     plot_rates(folder / "quantizers_rate.png", results["curves"])

@@ -17,6 +17,7 @@ from typing import Any
 import figures
 from answers import answers
 from compare import LM_BITS, Difference, Study, holm, outcome
+from figures import link_to
 from plan import ARMS, LARGEST_DIFFERENCE, SMALL, load_plan, read_yaml
 
 from q2d2_tokenizer.audio.files import write_atomically
@@ -36,6 +37,7 @@ COMPARISONS = {
     "rotation": "A learned rotation",
     "learning_rate": "Learning rate",
 }
+_USE = ("codes used", "entropy, bit", "sum over groups, bit", "of")
 ABOUT = {
     "channels": "More channels have fewer levels, at the same bits. Q2D2 is compared with FSQ of as many channels.",
     "levels": "Pairs of unequal levels, at the same bits; six and eight channels, above, have up to 4 and 3 levels.",
@@ -62,23 +64,33 @@ def _p(value: float | None) -> str:
 
 
 def scores_table(study: Study, names: list[str], rate: str) -> str:
-    """Means of every score of every arm at a rate, and use of the codebook."""
+    """Means of every score of every arm at a rate, and use of its codebook on held-out recordings."""
     titles = [arrow(score) for score in SCORES]
-    rows = [["arm", "channels and levels", "bit/s", "seeds", *titles, "codes used", "entropy, bit", "of", "CPU s"]]
+    rows = [["arm", "channels and levels", "bit/s", "seeds", *titles, *_USE, "CPU s"]]
     for name in names:
         records = study.of(name, rate)
         if not records:
             continue
         config, bits = records[0]["config"]["codec"], records[0]["bits"]
         means = [_number(study.mean(name, rate, score), digits) for score, digits in SCORES.items()]
-        books = [record["usage"]["codebook"] for record in records if "usage" in record]
-        used = f"{100 * _mean(book['used'] / book['size'] for book in books):.0f} %" if books else "–"
-        entropy = f"{_mean(book['entropy_bits'] for book in books):.2f}" if books else "–"
         seconds = f"{_mean(record['seconds']['codec']['processor'] for record in records):.0f}"
         levels = " ".join(map(str, config["levels"]))
         cells = [study.plan.arms[name]["label"], levels, f"{bits['per_second']:.1f}", str(len(records)), *means]
-        rows.append([*cells, used, entropy, f"{bits['per_token']:.2f}", seconds])
+        rows.append([*cells, *_use(records), f"{bits['per_token']:.2f}", seconds])
     return markdown_table(rows)
+
+
+def _use(records: list[dict[str, Any]]) -> list[str]:
+    """Share of the codes that occur, entropy of codes, and the sum of entropies of groups; means over seeds.
+
+    The first two are dashes where there are not more tokens than codes.
+    """
+    usages = [record["usage"] for record in records]
+    groups = f"{_mean(sum(group['entropy_bits'] for group in use['groups']) for use in usages):.2f}"
+    if any(use["tokens"] < use["codebook"]["size"] for use in usages):
+        return ["–", "–", groups]
+    used = _mean(use["codebook"]["used"] / use["codebook"]["size"] for use in usages)
+    return [f"{100 * used:.0f} %", f"{_mean(use['codebook']['entropy_bits'] for use in usages):.2f}", groups]
 
 
 def _mean(values: Any) -> float:
@@ -228,16 +240,29 @@ def _bits_of(study: Study, rate: str) -> str:
     return f"{min(bits):.0f} to {max(bits):.0f}"
 
 
-def quantizer_level(folder: Path) -> str:
-    """What is known of the quantizers alone, without a codec."""
-    if not (folder / "quantizers.json").exists():
-        return "Not measured yet."
-    tables = folder / "quantizers.md"
-    return tables.read_text() if tables.exists() else "See `docs/results/study/quantizers.json`."
+def quantizer_level(folder: Path, beside: Path) -> str:
+    """The page that scripts/study/quantizers.py wrote, a level lower, with links that are right in this one.
+
+    Args:
+        folder: Where it is.
+        beside: Folder of this page.
+    """
+    path = folder / "quantizers.md"
+    if not path.exists():
+        return "Not measured yet: `scripts/study/quantizers.py`."
+    text = path.read_text(encoding="utf-8").partition("\n")[2]  # without its title
+    return text.replace("\n## ", "\n### ").replace("](", f"]({link_to(folder, beside)}/").strip()
 
 
-def page(study: Study, records: list[dict[str, Any]], folder: Path, pictures: list[str]) -> str:
-    """The whole page."""
+def page(study: Study, records: list[dict[str, Any]], beside: Path, pictures: list[str]) -> str:
+    """The whole page.
+
+    Args:
+        study: The runs that are done.
+        records: All records.
+        beside: Folder of the page.
+        pictures: Markdown that shows the figures.
+    """
     middle = study.plan.middle
     imitated = " and ".join(f"{figures.TITLES[s]} ({imitated_by(s)})" for s in ("log_mel", "stoi"))
     rates = dict.fromkeys(run.rate for run in sorted(study.plan.runs, key=lambda run: run.codec.bitrate))
@@ -268,7 +293,7 @@ def page(study: Study, records: list[dict[str, Any]], folder: Path, pictures: li
     if records:
         parts += [NOTES.format(imitated=imitated).replace("\n", " ")]
         parts += ["## After the language model", models_table(study, list(study.plan.arms))]
-    parts += ["## The quantizers alone", quantizer_level(folder)]
+    parts += ["## The quantizers alone", quantizer_level(RESULTS, beside)]
     parts += ["## How it was made", method(study, records)]
     parts += ["## Run it again", RERUN.format(limit=LARGEST_DIFFERENCE), written_by(describe_run())]
     return "\n\n".join(parts) + "\n"
@@ -307,7 +332,7 @@ def main(argv: list[str] | None = None) -> int:
     study = Study(plan, records)
     folder = RESULTS if args.output.resolve().is_relative_to(ROOT / "docs") else args.output.parent
     pictures = figures.draw(study, records, folder, args.output.parent)
-    write_atomically(args.output, page(study, records, folder, pictures).encode())
+    write_atomically(args.output, page(study, records, args.output.parent, pictures).encode())
     print(status(study, records))
     return 0
 

@@ -85,8 +85,13 @@ def work(run: Run, data: list[str], validation_data: list[str], cache: Path, fol
         codec = trainer.averaged.eval()
         with clock.measure("evaluation"):
             record |= evaluate(codec, run.settings["evaluation"], validation_data, cache)
+        with clock.measure("tokens"):
+            held_out = AudioCache(validation_data, cache, codec.config.sampling_rate)
+            chosen = held_out.spread(run.settings["evaluation"]["token_recordings"])
+            record["usage"] = describe_codes(tokenize(codec, held_out, chosen, folder / "validation.parquet"), codec)
         if run.settings["language_model"]:
-            record |= tokens_and_models(codec, run, trainer.data, validation_data, cache, folder, clock)
+            assert isinstance(trainer.data, AudioCache)  # the runs do not stream
+            record["language_models"] = language_models(codec, run, trainer.data, folder, clock)
     return record | {"seconds": clock.seconds}
 
 
@@ -145,42 +150,25 @@ def evaluate(codec: Q2D2Model, settings: dict[str, Any], validation_data: list[s
     return {"clips": [clip.id for clip in clips], "speakers": [clip.speaker for clip in clips], "scores": scores}
 
 
-def tokens_and_models(
-    codec: Q2D2Model,
-    run: Run,
-    data: Any,
-    validation_data: list[str],
-    cache: Path,
-    folder: Path,
-    clock: Clock,
-) -> dict[str, Any]:
-    """Use of the codebook, and language models on the tokens of the codec."""
+def language_models(
+    codec: Q2D2Model, run: Run, recordings: AudioCache, folder: Path, clock: Clock
+) -> dict[str, dict[str, Any]]:
+    """What language models with each head make of the tokens of the codec."""
     settings = run.settings["language_model"]
-    with clock.measure("tokens"):
-        validation = AudioCache(validation_data, cache, codec.config.sampling_rate)
-        hours = data.seconds / 3600
-        count = max(1, round(len(data) * min(1.0, settings["hours"] / hours)))
-        shards = {
-            "train": (data, data.spread(count)),
-            "validation": (validation, validation.spread(settings["validation_recordings"])),
-        }
-        codes = {name: tokenize(codec, *chosen, folder / f"{name}.parquet") for name, chosen in shards.items()}
-    groups = points_per_group(codec)
-    heads = [head for head in settings["heads"] if head != "pairs" or len(groups) > 1]
+    count = max(1, round(len(recordings) * min(1.0, settings["hours"] * 3600 / recordings.seconds)))
+    with clock.measure("tokens to train on"):
+        tokenize(codec, recordings, recordings.spread(count), folder / "train.parquet")
     models = {}
-    for head in heads:
-        with clock.measure(f"language model, {head}"):
-            models[head] = train_language_model(head, run.seed, settings, folder)
-    return {"usage": describe_codes(codes["train"], codec, groups), "language_models": models}
+    for head in settings["heads"]:
+        if head == "flat" or len(codec.config.points_per_group) > 1:
+            with clock.measure(f"language model, {head}"):
+                models[head] = train_language_model(head, run.seed, settings, folder)
+    return models
 
 
-def points_per_group(codec: Q2D2Model) -> list[int]:
-    """Sizes of the factors of a code."""
-    return list(codec.config.points_per_group)
-
-
-def describe_codes(codes: np.ndarray, codec: Q2D2Model, groups: list[int]) -> dict[str, Any]:
-    """How many tokens, and how many codes of the codebook and points of every group are in use, and how evenly."""
+def describe_codes(codes: np.ndarray, codec: Q2D2Model) -> dict[str, Any]:
+    """How many codes of the codebook (N,), and points of every group, are in use, and how evenly."""
+    groups = list(codec.config.points_per_group)
     indices = codes_to_indices(codes.astype(np.int64), groups)
     return {
         "tokens": len(codes),

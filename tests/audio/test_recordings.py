@@ -36,6 +36,15 @@ def test_pieces_are_the_samples_of_the_whole(rate: int, num_samples: int, small_
 
 
 @pytest.mark.parametrize(("suffix", "file_format", "subtype"), FORMATS)
+def test_blocks_have_the_samples_of_the_whole(suffix, file_format, subtype, speech_like, monkeypatch):
+    content = file_bytes(speech_like(50_000), RATE, file_format, subtype)
+    whole = read_audio(content, RATE)
+    for size in (997, 3000):
+        monkeypatch.setattr(audio, "_BLOCK_SAMPLES", size)
+        np.testing.assert_allclose(read_audio(content, RATE), whole, atol=1e-6)
+
+
+@pytest.mark.parametrize(("suffix", "file_format", "subtype"), FORMATS)
 def test_damage_is_found_in_chunks(suffix, file_format, subtype, small_blocks, speech_like, tmp_path):
     path = tmp_path / f"a.{suffix}"
     path.write_bytes(file_bytes(speech_like(30000), RATE, file_format, subtype)[:-40])

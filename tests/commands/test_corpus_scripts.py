@@ -63,12 +63,12 @@ def test_two_nodes_of_accelerate_give_the_files_of_one_process(corpus_file, tiny
 def test_a_row_becomes_audio_again(corpus_file, tiny_model, tmp_path, capsys):
     tiny_model.save_pretrained(tmp_path / "codec")
     tokenize(corpus_file, tiny_model, tmp_path / "out")
-    arguments = ["--output", str(tmp_path / "row.wav"), "--codec", str(tmp_path / "codec")]
+    arguments = ["--output", str(tmp_path / "new" / "row.wav"), "--codec", str(tmp_path / "codec")]
     assert main(["decode-row", str(tmp_path / "out"), "id8", *arguments]) == 0
     tokens = find_row(tmp_path / "out", "id8")
     codes = torch.from_numpy(tokens.audio_codes).long().view(1, 1, -1)
     audio = tiny_model.decode(codes, num_samples=tokens.num_samples).audio_values.flatten().numpy()
-    assert np.abs(soundfile.read(tmp_path / "row.wav", dtype="float32")[0] - audio.clip(-1, 1)).max() < 1e-4
+    assert np.abs(soundfile.read(tmp_path / "new" / "row.wav", dtype="float32")[0] - audio.clip(-1, 1)).max() < 1e-4
     assert main(["decode-row", str(tmp_path / "out"), "id5", *arguments]) == 2
     with torch.no_grad():
         tiny_model.quantizer.project_in.bias += 0.5
@@ -82,6 +82,8 @@ def test_a_row_becomes_audio_again(corpus_file, tiny_model, tmp_path, capsys):
 def test_errors_of_the_command(corpus_file, tiny_model, tmp_path, capsys):
     tiny_model.save_pretrained(tmp_path / "codec")
     common = ["--output", str(tmp_path / "out"), "--licence", "cc0-1.0", "--codec", str(tmp_path / "codec")]
+    assert main(["tokenize", str(corpus_file), *common, "--drop_columns", "nope", "text"]) == 2
+    assert "drop_columns names ['nope'], the inputs have the columns ['audio', " in capsys.readouterr().err
     assert main(["tokenize", str(corpus_file), *common, "--audio_column", "speech"]) == 2
     assert main(["tokenize", str(tmp_path / "nothing"), *common]) == 2
     assert main(["tokenize", str(corpus_file), *common, "--output", str(corpus_file / "out")]) == 2

@@ -149,9 +149,12 @@ def test_unusable_output_and_input_are_explained(folder, checkpoint, tmp_path, c
         (("encode", folder, "--output", folder / "notes.txt"), "it is a file"),
         (("encode", tmp_path / "empty", "--output", tmp_path / "out"), "no .flac, .mp3"),
         (("decode", folder, "--output", tmp_path / "out"), "no .q2d2 files"),
+        (("encode", folder / "a.wav", "--output", tmp_path / "b.wav"), "must end in .q2d2 for a single file, or be a"),
+        (("reconstruct", folder, "--output", tmp_path / "b.wav"), "the output must be a folder, got"),
     ]:
         code, _, errors = run(capsys, *arguments, "--codec", checkpoint)
         assert code == 2 and message in errors
+    assert not (tmp_path / "b.wav").exists()
 
 
 def test_unusable_codecs_are_explained(folder, tmp_path, capsys, monkeypatch):
@@ -163,9 +166,18 @@ def test_unusable_codecs_are_explained(folder, tmp_path, capsys, monkeypatch):
     for name in ("bad", "type", "key", "part", "absent"):
         code, _, errors = run(capsys, "info", "--codec", tmp_path / f"{name}.json")
         assert code == 2 and f"{name}.json" in errors
-    for name in ("codec", "absent"):
+    for name, message in [("codec", "has no config.json; did you mean"), ("absent", "there is no folder")]:
+        (tmp_path / name / "weights").mkdir(parents=True) if name == "codec" else None
         code, _, errors = run(capsys, "info", "--codec", tmp_path / name)
-        assert code == 2 and name in errors
+        assert code == 2 and name in errors and message in errors
+    (tmp_path / "codec" / "config.json").write_text('{"model_type": "whisper"}')
+    code, _, errors = run(capsys, "info", "--codec", tmp_path / "codec")
+    assert code == 2 and "holds a model of type 'whisper', expected a codec of type 'q2d2'" in errors
+    monkeypatch.setattr(bundled.Q2D2Model, "from_pretrained", lambda *_, **__: pytest.fail("the Hub was asked"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("runs/default/weights", "bundle", "./me/codec", "codec/weihgts"):
+        code, _, errors = run(capsys, "info", "--codec", name)
+        assert code == 2 and f"there is no folder {name};" in errors
     monkeypatch.setattr(bundled, "default_checkpoint", lambda: str(tmp_path / "absent"))
     code, _, errors = run(capsys, "encode", folder, "--output", tmp_path / "out")
     assert code == 2 and "no codec comes with" in errors

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -14,6 +15,9 @@ import pytest
 from recordings import file_bytes
 
 from q2d2_tokenizer import Q2D2Config, Q2D2Model
+from q2d2_tokenizer.audio.errors import AudioError
+from q2d2_tokenizer.commands.convert import plan_jobs
+from q2d2_tokenizer.corpus.cells import read_cell
 from q2d2_tokenizer.corpus.inputs import list_entries
 from q2d2_tokenizer.corpus.sources import Corpus
 from q2d2_tokenizer.corpus.tokenize import CorpusOptions, CorpusTokenizer
@@ -310,3 +314,172 @@ def test_rows_behind_a_shard_are_not_decoded(tmp_path, monkeypatch):
     assert sum(len(batch.ids) for batch in corpus.read(shards[0])) == 20
     assert sum(decoded) < 40
     assert [row_id for batch in corpus.read(shards[19]) for row_id in batch.ids][-1] == "a.parquet/399"
+
+
+def test_folders_behind_links_are_searched_and_every_file_counts_once(tmp_path, wav):
+    for name in ("disk/b.wav", "disk/deep/c.wav", "speech/a.wav", "speech/z/d.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(wav(0))
+    (tmp_path / "disk/metadata.csv").write_text("file_name,text\nb.wav,hello\n")
+    speech = tmp_path / "speech"
+    links = {"more": tmp_path / "disk", "loop": speech, "z/up": tmp_path / "speech", "a_to_z": speech / "z"}
+    for name, target in links.items():
+        (speech / name).symlink_to(target)
+    (speech / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    (speech / "same.wav").symlink_to(speech / "a.wav")
+    names = ["a.wav", "gone.wav", "more/b.wav", "more/deep/c.wav", "same.wav", "z/d.wav"]
+    entries = list_entries([str(speech)])
+    assert [str(Path(entry.path).relative_to(speech)) for entry in entries] == names
+    assert entries[2].columns == {"text": "hello"}
+    for pattern in ("**/*.wav", "**"):
+        paths = [path for _, path, _ in list_entries([str(speech / pattern)])]
+        real = [Path(os.path.realpath(Path(path).parent), Path(path).name) for path in paths]
+        assert sorted(real) == sorted(
+            Path(os.path.realpath(Path(entry.path).parent), Path(entry.path).name) for entry in entries
+        )
+    jobs = plan_jobs([str(speech)], str(tmp_path / "out"), {".wav"}, ".q2d2")
+    assert sorted(str(job.source.relative_to(speech)) for job in jobs) == names
+    with pytest.raises(AudioError, match="no such audio file"):
+        list(read_cell(entries[1].path, 24000))
+
+
+def test_a_folder_that_cannot_be_listed_stops(tmp_path, wav, monkeypatch):
+    (tmp_path / "a.wav").write_bytes(wav(0))
+    (tmp_path / "x").mkdir()
+    listing = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("x"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listing(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(OSError, match="cannot list .*x: Permission denied"):
+        list_entries([str(tmp_path)])
+
+
+LEFT_OUT = ["a.m4a", "b.M4A", "c.webm", "x/d.aac", "e.aiff", "f.oga", "g.wma", "h.xyz"]
+
+
+def test_what_is_left_out_is_counted_and_named_with_the_command(tmp_path, wav, tiny_model, caplog):
+    folder = tmp_path / "my speech"
+    for name in ("good.wav", "good.txt", "README", *LEFT_OUT):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(wav(0))
+    counts = {".m4a": 2, ".webm": 1, ".aac": 1, ".aiff": 1, ".oga": 1, ".wma": 1, ".xyz": 1, ".txt": 1, "": 1}
+    for item in (folder, folder / "**"):
+        caplog.clear()
+        corpus = Corpus([str(item)], output=str(tmp_path / "out"))
+        assert corpus.num_rows == 1 and corpus.left_out == counts
+        (record,) = caplog.records
+        assert all(f"1 {suffix}" in record.message for suffix in (".webm", ".aac", ".aiff", ".oga", ".wma", ".xyz"))
+        assert "2 .m4a" in record.message and "convert them: find -L" in record.message and ".txt" not in record.message
+    command = record.message.partition("convert them: ")[2].replace("ffmpeg -i", "echo")
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    pairs = sorted(f"{folder / name} {(folder / name).with_suffix('.flac')}" for name in LEFT_OUT)
+    assert sorted(done.stdout.splitlines()) == pairs
+    caplog.clear()
+    list_entries([str(folder)])  # as tokenizing, training and evaluation do
+    plan_jobs([str(folder)], str(tmp_path / "out"), {".wav"}, ".q2d2")
+    assert len(caplog.records) <= 1  # tokenizing, training and evaluation say the same once
+    tokenizer = CorpusTokenizer(corpus, tiny_model, tmp_path / "out", CorpusOptions())
+    tokenizer.prepare()
+    tokenizer.run()
+    assert tokenizer.finish("x", "a test")["left_out"] == counts
+    assert "| files left out | 2 .m4a, 1 " in (tmp_path / "out/README.md").read_text()
+
+
+def test_inputs_of_nothing_but_files_that_are_not_read_name_the_command(tmp_path):
+    (tmp_path / "a.m4a").write_bytes(b"m")
+    (tmp_path / "b.tar.gz").write_bytes(b"z")
+    for name, way_out in {"a.m4a": r"-iname '\*\.m4a'", "b.tar.gz": "unpack them", "*.m4a": "ffmpeg"}.items():
+        with pytest.raises(ValueError, match=f"no Parquet, tar or audio files at .*there are 1 .*{way_out}"):
+            list_entries([str(tmp_path / name)])
+
+
+def test_members_of_tars_that_are_left_out_are_counted(tmp_path, wav, caplog):
+    path = write_tar(tmp_path / "a.tar", {"1.wav": wav(1), "1.txt": b"one", "1.opus2": b"x", "1.npy": b"y"})
+    assert Corpus([str(path)]).left_out == {".opus2": 1, ".npy": 1}
+    assert "1 .opus2" in caplog.text and ".npy" not in caplog.text
+
+
+def test_texts_of_tars_whose_names_have_dots(tmp_path, wav):
+    members = {
+        "talk v1.0.wav": wav(1),
+        "talk v1.0.txt": b"\xef\xbb\xbfhello",
+        "plain.wav": wav(2),
+        "plain.txt": b"bye",
+        "plain.normalized.txt": b"Bye.",
+        "odd.audio.wav": wav(3),
+        "odd.txt": b"short",
+        "odd.audio.json": b"{}",
+        "both.a.wav": wav(4),
+        "both.a.txt": b"its own",
+        "both.txt": b"other",
+    }
+    rows = rows_of(Corpus([str(write_tar(tmp_path / "a.tar", members))]))
+    assert [row[1] for row in rows] == [wav(1), wav(2), wav(3), wav(4)]
+    found = [{name: value for name, value in row[2].items() if value is not None} for row in rows]
+    assert found == [
+        {"text": "hello"},
+        {"text": "bye", "normalized.txt": "Bye."},
+        {"text": "short", "json": "{}"},
+        {"text": "its own", "txt": "other"},
+    ]
+
+
+LONG = "word " * 40_000
+METADATA = {
+    "U+2028 in a text": ("metadata.jsonl", '{"file_name": "a.wav", "text": "one\u2028two\x85"}\n', "one\u2028two\x85"),
+    "a byte order mark": ("metadata.jsonl", '\ufeff{"file_name": "a.wav", "text": "one"}\r\n\r\n', "one"),
+    "a mark and csv": ("metadata.csv", "\ufefffile_name,text\r\na.wav,one\r\n", "one"),
+    "U+2028 in csv": ("metadata.csv", "file_name,text\na.wav,one\u2028two\n", "one\u2028two"),
+    "lines in quotes": ("metadata.csv", 'file_name,text\na.wav,"one,\ntwo"\n', "one,\ntwo"),
+    "semicolons": ("metadata.csv", '"file_name";"text"\na.wav;one, two\n', "one, two"),
+    "tabs": ("metadata.csv", "file_name\ttext\na.wav\tone, two\n", "one, two"),
+    "spaces": ("metadata.csv", 'file_name, text\na.wav, "one, two"\n', "one, two"),
+    "long text": ("metadata.csv", f"file_name,text\na.wav,{LONG}\n", LONG),
+    "LJSpeech": ("metadata.csv", 'a|Mr. "One|Mister "One\n', 'Mr. "One'),
+    "LJSpeech with names": ("metadata.csv", "a.wav|one, two\n", "one, two"),
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("kind", METADATA)
+def test_metadata_of_other_tools(kind, encoding, tmp_path, wav):
+    name, content, text = METADATA[kind]
+    folder = tmp_path / "wavs" if kind == "LJSpeech" else tmp_path
+    folder.mkdir(exist_ok=True)
+    (folder / "a.wav").write_bytes(wav(0))
+    (tmp_path / name).write_bytes(content.removeprefix("\ufeff" if encoding == "utf-16" else "").encode(encoding))
+    ((path, columns),) = [(path, columns) for _, path, columns in list_entries([str(tmp_path)])]
+    assert path == str(folder / "a.wav") and columns["text"] == text
+    assert kind != "LJSpeech" or columns["normalized_text"] == 'Mister "One'
+
+
+BAD_METADATA = {
+    "more fields": ("metadata.csv", "file_name,text\na.wav,one\na.wav,one, two\n", 3),
+    "no JSON": ("metadata.jsonl", '\n{"file_name": "a.wav"\n', 2),
+    "must be an object": ("metadata.jsonl", '"a.wav"\n', 1),
+    "names no file": ("metadata.jsonl", '{"file_name": null}\n', 1),
+    "names no file in 'file_name'": ("metadata.csv", "file_name,text\n,one\n", 2),
+    "2 or 3 fields": ("metadata.csv", "a|one\na|b|c|d\n", 2),
+}
+
+
+@pytest.mark.parametrize("message", BAD_METADATA)
+def test_metadata_that_cannot_be_used_is_refused_with_its_line(message, tmp_path, wav):
+    name, content, line = BAD_METADATA[message]
+    (tmp_path / "a.wav").write_bytes(wav(0))
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=f"line {line} of .*{name} .*{message}"):
+        list_entries([str(tmp_path)])
+
+
+def test_lists_of_other_tools(tmp_path, wav):
+    names = ["a.wav", "b c.wav", "d\x85e.wav"]
+    for name in names:
+        (tmp_path / name).write_bytes(wav(0))
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        (tmp_path / "list.txt").write_bytes("\r\n".join(names).encode(encoding))
+        assert [name for name, *_ in list_entries([str(tmp_path / "list.txt")])] == names

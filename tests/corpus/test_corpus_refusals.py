@@ -73,7 +73,7 @@ def test_recordings_that_cannot_be_read_for_now_stop_the_run(speech_like, tiny_m
         (tmp_path / f"in/{name}.wav").write_bytes(file_bytes(speech_like(500), 24000, "WAV", "PCM_16"))
     tokenize(tmp_path / "in", tiny_model, tmp_path / "undisturbed")
     with monkeypatch.context() as patch:
-        patch.setattr("q2d2_tokenizer.audio.reading._open", Failing(1))
+        patch.setattr("q2d2_tokenizer.audio.reading._open", Failing(2))  # to measure and to decode
         with pytest.raises(OSError, match="cannot read .*b.wav: .*Input/output error"):
             tokenize(tmp_path / "in", tiny_model, tmp_path / "out")
     tokenize(tmp_path / "in", tiny_model, tmp_path / "out")

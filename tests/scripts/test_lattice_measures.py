@@ -4,6 +4,7 @@ import json
 import math
 import re
 
+import lattice_experiments as experiments
 import lattice_measures as measures
 import numpy as np
 import pytest
@@ -60,6 +61,19 @@ def test_cells_fill_the_box_with_room_inside():
     assert measures.room_inside("rectangle", 9, 2) == pytest.approx(0.5)
     grid = measures.Grid("rhombic", 9, 2, measures.room_inside("rhombic", 9, 2))
     assert (2 * grid.half_width) ** 2 == pytest.approx(145 / 2)
+
+
+def test_lattices_are_compared_at_equal_bits():
+    bits = {name: experiments.grid_of(name, level).bits for name, level in experiments.SAME_SIZE.items()}
+    assert set(bits) == set(experiments.NAMES)
+    assert all(found == pytest.approx(bits["FSQ"], rel=0.01) for found in bits.values())
+
+
+def test_noise_takes_the_spectrum_of_the_recording():
+    audio, white = torch.sin(torch.arange(1000) * 2 * math.pi / 20), torch.randn(1000)
+    noise = experiments.with_spectrum_of(audio, white)
+    assert noise.square().mean() == pytest.approx(0.5, rel=1e-3) and not torch.allclose(noise, audio, atol=0.1)
+    assert torch.allclose(torch.fft.rfft(noise).abs(), torch.fft.rfft(audio).abs(), atol=1e-3)
 
 
 def test_best_scale_of_two_levels_is_that_of_lloyd_and_max():

@@ -35,11 +35,10 @@ TINY: dict[str, Any] = {
         "mel_bands": [40],
         "log_every": 1,
     },
-    "evaluation": {"clips": 2, "seconds": 0.5, "metrics": ["log_mel"]},
+    "evaluation": {"clips": 2, "seconds": 0.5, "token_recordings": 2, "metrics": ["log_mel"]},
     "language_model": {
         "rates": ["middle"],
         "hours": 1.0,
-        "validation_recordings": 2,
         "heads": ["flat", "pairs"],
         "model": {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "context": 64},
         "training": {"steps": 2, "tokens_per_batch": 64, "warmup_steps": 1, "decay_steps": 1, "log_every": 1},
@@ -116,7 +115,7 @@ def test_a_run_measures_codec_tokens_and_language_models(study_files, tmp_path):
     assert (record["status"], record["steps"], record["curve"]["step"]) == ("done", 4, [1, 2, 3, 4])
     assert record["curve"]["learning_rate"] == [0.001, 0.001, 0.001, 0.0005]
     assert len(record["scores"]["log_mel"]) == len(record["clips"]) == 2
-    assert record["usage"]["tokens"] == 3 * 75 and [g["size"] for g in record["usage"]["groups"]] == [85, 98]
+    assert record["usage"]["tokens"] == 2 * 75 and [g["size"] for g in record["usage"]["groups"]] == [85, 98]
     assert set(record["language_models"]) == {"flat", "pairs"}
     assert all(0 < model["bits_per_second"] < 2000 for model in record["language_models"].values())
     assert {"codec", "evaluation", "tokens"} <= set(record["seconds"])
@@ -222,7 +221,9 @@ def synthetic(plan: Any, worse: dict[str, float], noise: float = 0.0) -> list[di
         clips = 0.5 + 0.1 * np.random.default_rng(7).random(8)
         scores = {name: (factor * clips).tolist() for name in report.SCORES}
         models = {"flat": {"bits_per_second": 900.0 * factor}}
-        usage = {"codebook": {"size": 8192, "used": 4096, "entropy_bits": 11.5}, "groups": []}
+        size = one.codec.codebook_size
+        groups = [{"entropy_bits": 5.75}, {"entropy_bits": 6.0}]
+        usage = {"tokens": 50000, "codebook": {"size": size, "used": size / 2, "entropy_bits": 11.5}, "groups": groups}
         records.append(
             {
                 "config": {"arm": one.arm, "rate": one.rate, "seed": one.seed, "data": ["a"], "validation_data": ["b"]}
@@ -260,6 +261,7 @@ def test_report_says_what_the_records_say(tmp_path, monkeypatch):
     grids = next(line for line in text.splitlines() if line.startswith("- Q2D2 rhombic at rate middle"))
     assert "worse by log-mel distance" in grids and "better than FSQ by STOI" in grids
     assert "- Q2D2 hexagon at rate middle: no clear difference" in text
+    assert "| 50 % | 11.50 | 11.75 | 13.00 |" in text and "| – | – | 11.75 | 26.00 |" in text
     for name in ("differences", "rates", "after_lm", "curves"):
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000 and f"({name}.png)" in text.replace("./", "")
     assert "untried" in text and "nan" not in text
@@ -270,6 +272,14 @@ def test_report_without_runs_says_so(tmp_path):
     text = (tmp_path / "study.md").read_text()
     assert "**0 of 142 runs are done**" in text and "No two arms of a rate are done yet." in text
     assert text.count("not measured") == 20 and ".png" not in text
+
+
+def test_page_of_the_quantizers_alone_is_nested(tmp_path):
+    assert report.quantizer_level(tmp_path / "results", tmp_path).startswith("Not measured yet")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/quantizers.md").write_text("# Title\n\n## Cells\n\n![a](a.png)\n\n## Walls\n")
+    nested = report.quantizer_level(tmp_path / "results", tmp_path)
+    assert nested.splitlines() == ["### Cells", "", "![a](results/a.png)", "", "### Walls"]
 
 
 def test_report_refuses_what_is_not_of_the_plan(tmp_path):

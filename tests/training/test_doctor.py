@@ -46,8 +46,10 @@ def parts(report: Report) -> set[str]:
     return {fault.part for fault in report.faults}
 
 
-def test_a_healthy_run_has_no_fault_and_the_report_shows_everything(run, tmp_path, tiny_config):
+def test_a_healthy_run_has_no_fault_and_the_report_shows_everything(run, tmp_path, tiny_config, capsys):
     report = run()
+    said = capsys.readouterr().err
+    assert "training on one batch for 10 steps" in said and "check: step 3 of 10 on one batch, about 0" in said
     assert report.faults == [], report.text()
     report.write(tmp_path / "check")
     written = json.loads((tmp_path / "check" / "report.json").read_text())

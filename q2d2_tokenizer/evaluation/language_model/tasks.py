@@ -14,6 +14,7 @@ from lm.generate import GenerationSettings, make_prompt
 from lm.model import LanguageModel
 
 from ...audio.reading import read_audio
+from ...corpus.inputs import read_text
 from ...modeling_q2d2 import Q2D2Model
 from ..codecs import weights_digest
 
@@ -127,7 +128,7 @@ def sentence_tasks(path: Path, language_model: LanguageModel) -> list[Task]:
         ValueError: If nothing of a line can be read.
     """
     tasks: list[Task] = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
         if not _can_read(language_model, line):
