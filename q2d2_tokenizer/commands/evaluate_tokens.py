@@ -40,7 +40,7 @@ def evaluate_tokens(
         counted: Token shards of other recordings, in which n-grams are counted for --modelling.
         contrasts: Recordings of several speakers, changed half-way.
         acted: Folder of RAVDESS, for changes of speaker, gender and emotion.
-        sentences: Text file with a sentence per line, synthesised for word times, and its words for --contrasts.
+        sentences: Text file with a sentence per line, synthesised for word times; with --contrasts, word by word.
         clips: Largest number of clips, or sentences, of each part, taken evenly.
         output: Folder for the results.
         cache: Folder for decoded audio.

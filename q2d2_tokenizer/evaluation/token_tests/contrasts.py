@@ -97,7 +97,8 @@ def recording_crosses(clips: list[Clip], seed: int) -> dict[str, Iterator[Cross]
     audio = {speaker: found for speaker, found in audio.items() if len(found) > 1}
     if len(audio) < 2:
         raise ValueError(
-            f"contrasts take two recordings of {2 * _SECONDS:g} s of each of two speakers; give more clips"
+            f"contrasts take two recordings of {2 * _SECONDS:g} s of each of two speakers; give more clips, in Parquet "
+            "files with a column speaker"
         )
 
     def speakers() -> Iterator[Cross]:
