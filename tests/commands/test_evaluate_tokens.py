@@ -73,7 +73,11 @@ def test_parts_are_written_and_fill_a_page(files, models, monkeypatch):
     assert [row["order"] for row in measured["ngrams"]["held_out"]["mine"]["factored"]] == list(range(10))
     assert set(found["contrasts"]["tasks"]) == {"speaker", "background", "room"}
     text = page.read_text()
-    assert "| fsdd | spoken digit" in text and "first 2.0 ms cut off" in text and "mine, 4 recordings" in text
+    assert (
+        "| fsdd | spoken digit" in text
+        and "first 48 samples cut off, 0.15 of a frame" in text
+        and "mine, 4 recordings" in text
+    )
     assert text.count("not measured yet") == 1  # word times
     assert {path.name for path in output.glob("*.png")} == {"probes.png", "stability.png"}
 

@@ -11,7 +11,7 @@ from ..report import PAGES, fill_tables
 from . import published
 from .probes import DISJOINT, RANDOM
 from .sets import SETS
-from .stability import ELSEWHERE, EQUAL, NEAR
+from .stability import ELSEWHERE, EQUAL, NEAR, SHIFT_SAMPLES
 
 Table = list[list[str]]
 Results = dict[str, dict[str, Any]]
@@ -98,21 +98,14 @@ _STABILITY_TITLES = [
 def stability_table(results: Results) -> Table:
     """Tokens that stay under every change."""
     found = results["stability"]
-    shifts = {
-        f"first {1000 * int(key) / found['sampling_rate']:.1f} ms cut off": found["shifts"][key]
-        for key in _shown(found)
-    }
+    hop = found["hop_length"]
+    shown = {key: row for key, row in found["shifts"].items() if int(key) in (SHIFT_SAMPLES, hop // 2)}
+    shifts = {f"first {key} samples cut off, {int(key) / hop:.2f} of a frame": row for key, row in shown.items()}
     rows = found["slices"] | shifts | {key: row for key, row in found["changes"].items() if key != "none"}
     for name, row in rows.items():
         if rate := row.get("bits_per_second"):
             rows[name] = row | {"name": f"{name} (came to {rate['mean'] / 1000:.1f})"}
     return [_STABILITY_TITLES, *(_stability_row(row.get("name", name), row) for name, row in rows.items())]
-
-
-def _shown(found: dict[str, Any]) -> list[str]:
-    """Shifts that the table has: of 2 ms and of half a frame."""
-    half = str(found["hop_length"] // 2)
-    return [key for key in found["shifts"] if key in (str(round(0.002 * found["sampling_rate"])), half)]
 
 
 def rounds_table(results: Results) -> Table:
@@ -304,9 +297,9 @@ def plot_stability(path: Path, found: dict[str, Any]) -> None:
         bars.invert_yaxis()
         bars.set(xlabel="% of tokens")
         bars.legend(loc="lower right")
-        samples = [int(key) for key in found["shifts"]]
+        near = {int(key): row for key, row in found["shifts"].items() if 2 * int(key) <= found["hop_length"]}
         for key in (EQUAL, NEAR):
-            shifts.plot(samples, [100 * row[key]["mean"] for row in found["shifts"].values()], marker=".", label=key)
+            shifts.plot(list(near), [100 * row[key]["mean"] for row in near.values()], marker=".", label=key)
         shifts.set(xlabel=f"first samples cut off (hop {found['hop_length']})", ylabel="% of tokens")
         shifts.legend()
         for name in ("against the first", "against the round before"):

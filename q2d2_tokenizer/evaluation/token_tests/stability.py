@@ -17,7 +17,7 @@ from .changes import Change, all_changes
 
 EQUAL, NEAR, ELSEWHERE = "equal", "off by one cell", "elsewhere"
 SLICE_SECONDS = (0.2, 1.0, 3.0)
-SHIFT_SECONDS = 0.002
+SHIFT_SAMPLES = 48  # 2 ms at 24 kHz
 ROUNDS = 10
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 Row = dict[str, Any]
@@ -152,7 +152,7 @@ class Stability:
 
         A token is compared with that of the frame that lies nearest.
         """
-        steps = sorted({*range(0, self._hop, self._phase_step), round(SHIFT_SECONDS * self._rate)})
+        steps = sorted({*range(0, self._hop, self._phase_step), SHIFT_SAMPLES})
         bar = tqdm(steps, desc="shifts", disable=None)
         return {str(step): self._over_clips(self._shift, step) for step in bar}
 
@@ -216,7 +216,6 @@ def measure_stability(codec: Q2D2Model, clips: list[Clip], seed: int = 0, phase_
         "clips": len(clips),
         "speakers": len({clip.speaker for clip in clips}),
         "seconds": sum(len(clip.audio) for clip in clips) / codec.config.sampling_rate,
-        "sampling_rate": codec.config.sampling_rate,
         "hop_length": codec.config.hop_length,
         "context_frames": codec.encoder.context_frames,
         "slices": stability.slices(),
