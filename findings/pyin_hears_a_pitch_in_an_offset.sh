@@ -2,8 +2,8 @@
 # librosa 0.11.0, pyin, fmin 65 Hz and fmax 500 Hz.
 #
 # Behaviour: digital silence with an offset is voiced: every frame of samples that are all equal and not zero gets the
-# flag and a pitch at the upper end of the range, 499.4 Hz. The offset may be as small as three steps of 16 bits. Samples
-# of zero have no pitch. The probability that comes along is 0.01, so flag and probability contradict each other. A
+# flag and a pitch at the upper end of the range, 499.4 Hz. The offset may be as small as three steps of 16 bits. Zeros
+# have no pitch. The probability that comes along is 0.01, so flag and probability contradict each other. A
 # recording with such pauses then has its voice in the middle and a steady tone at fmax around it, and whatever compares
 # pitch or voicing compares that tone.
 # Seen: all frames of the silent half are voiced at 499.4 Hz. Expected: none, as for samples of zero.

@@ -3,8 +3,8 @@
 #
 # Behaviour: to keep from dividing by zero it adds the epsilon of the type, 1.2e-7 in float32, to sums of squares of the
 # samples. What that does depends on the level of the clip, so the score does too: with white noise 20 dB below it, a
-# clip of one second has 19.97 dB at a level of -27 dBFS, 18.6 dB at -87 and 5.5 dB at -107. Perfect copies have 84 dB at
-# -27 dBFS and 24 dB at -87. Silence that was reconstructed as silence has 0 dB, which goes into the mean of a set as if
+# clip of one second has 19.97 dB at a level of -27 dBFS, 18.6 dB at -87 and 5.5 dB at -107. Perfect copies have 84 dB
+# at -27 dBFS and 24 dB at -87. Silence that was reconstructed as silence has 0 dB, which goes into the mean of a set as if
 # it were bad. In float64 the score does not move.
 # Seen: the same clip, scaled, has other scores. Expected: one score, as the name says, and NaN for silence.
 set -euo pipefail

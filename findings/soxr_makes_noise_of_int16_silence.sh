@@ -4,7 +4,7 @@
 # Behaviour: the result for int16 is dithered, which the docstring of `resample` does not say and no argument turns off.
 # Digital silence comes out with a quarter of its samples at plus or minus one, and a constant of 100 as 99 to 101. So
 # two paths to the same audio, int16 to int16 and int16 to float, differ even where there is nothing to round, and what
-# trims or counts silence by its zeros finds none. The noise is the same at every call. In float32 silence stays silence.
+# trims or counts silence by its zeros finds none. The noise is the same at every call. In float32 silence stays zero.
 # Seen: 23 % of the samples of resampled silence are not zero. Expected: zeros.
 set -euo pipefail
 folder=$(mktemp -d)

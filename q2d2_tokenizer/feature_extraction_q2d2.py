@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 _Audio = np.ndarray | Tensor | Sequence
 MAX_PEAK = 8.0  # of full scale; above it, samples are of another scale
 _LOUD_PEAK = 2.0
+_warned: set[str] = set()  # what was warned of
 _INTEGER_SCALE = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
 
 
@@ -153,9 +154,10 @@ def check_peak(peak: float, name: str) -> None:
         raise ValueError(f"{name} {_scale(peak)}, at most {MAX_PEAK:.0f} is taken")
 
 
-def warn_if_loud(peak: float, name: str) -> None:
-    """Warn if the samples may be of another scale, given their peak."""
-    if peak > _LOUD_PEAK:
+def warn_if_loud(peak: float, name: str, once: bool = False) -> None:
+    """Warn if the samples may be of another scale, given their peak; maybe once for all of that name."""
+    if peak > _LOUD_PEAK and name not in _warned:
+        _warned.update([name] if once else [])
         logger.warning("%s %s", name, _scale(peak))
 
 

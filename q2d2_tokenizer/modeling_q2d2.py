@@ -183,8 +183,9 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
             [`Q2D2EncoderOutput`] with `audio_codes` (B, 1, T), `audio_codes_mask` (B, T) and `cache`.
 
         Raises:
-            ValueError: On a wrong shape, samples that are not finite, a mask that does not end in its padding, chunks
-                for a model that cannot take them, or parameters of encoder or quantizer that are not float32.
+            ValueError: On a wrong shape, samples that are not finite or of another scale, a mask that does not end in
+                its padding, chunks for a model that cannot take them, or parameters of encoder or quantizer that are
+                not float32.
         """
         refuse_unknown(kwargs)
         is_chunk = use_streaming or cache is not None

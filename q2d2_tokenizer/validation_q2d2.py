@@ -32,8 +32,9 @@ def check_audio(input_values: Tensor, padding_mask: Tensor | None, is_chunk: boo
         raise ValueError("every recording needs at least one sample, got an empty one; drop it before encoding")
     for index, length in enumerate(lengths):
         peak = input_values[index, 0, :length].abs().amax().item() if length else 0.0
-        check_peak(peak, f"input_values[{index}]")
-        warn_if_loud(peak, f"input_values[{index}]")
+        name = "a chunk of a stream" if is_chunk else f"input_values[{index}]"
+        check_peak(peak, name)
+        warn_if_loud(peak, name, once=is_chunk)
     return lengths
 
 

@@ -410,13 +410,16 @@ const start = (gpu) =>
     if (!globalThis.DecompressionStream || !globalThis.OffscreenCanvas) {
       throw new Error("This browser is too old for the page (it lacks DecompressionStream); use a newer one.");
     }
-    ({ vocabulary } = await startWorker(gpu));
+    let onGpu;
+    ({ vocabulary, gpu: onGpu } = await startWorker(gpu));
     player ??= new Player(vocabulary.sampling_rate, showPlaying);
     lattices ??= vocabulary.points.map(
       (points, group) =>
         new LatticeView($(`lattice${group}`), points, vocabulary.neighbours[group], (index) => setPoint(group, index)),
     );
-    $("engine").textContent = gpu ? "decoder on the graphics card" : "on the processor (WebAssembly)";
+    $("engine").textContent = onGpu ? "decoder on the graphics card" : "on the processor (WebAssembly)";
+    $("gpu").checked = onGpu;
+    if (gpu && !onGpu) throw new Error("The graphics card does not run the decoder; it stays on the processor.");
   });
 
 async function offerGpu() {

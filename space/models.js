@@ -17,7 +17,7 @@ export async function load(path, progress = () => {}) {
 
 /** Encoder or decoder over the frames of one recording, as they come. */
 export class Stream {
-  constructor(ort, session, { context_frames, state_size }, hop) {
+  constructor({ ort, session }, { context_frames, state_size }, hop) {
     Object.assign(this, { ort, session, hop, context: context_frames, late: context_frames });
     this.state = new ort.Tensor("float32", new Float32Array(state_size), [1, state_size]);
   }

@@ -79,7 +79,12 @@ class Past {
 }
 
 /** The codes of a text, given as pieces, as they come. */
-export async function* speak(ort, session, layout, pieces, { temperature, top_p, guidance_scale, seed, max_codes }) {
+export async function* speak(
+  { ort, session },
+  layout,
+  pieces,
+  { temperature, top_p, guidance_scale, seed, max_codes },
+) {
   const random = randomNumbers(seed);
   const past = new Past(layout.past_shape);
   past.grow(SPACES);

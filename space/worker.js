@@ -8,7 +8,7 @@ import { TextReader, normalize, split } from "./text.js";
 const CHUNK_FRAMES = 150; // two seconds at a time
 const SPEECH_CODES = 24;
 const PART_CHARACTERS = 150;
-let ort, vocabulary, useGpu;
+let vocabulary, settings;
 let queue = Promise.resolve();
 let stopped = false;
 const loading = new Map();
@@ -29,22 +29,19 @@ onmessage = ({ data }) => {
 };
 
 const tasks = {
+  /** Load encoder and decoder; says whether the decoder is on the graphics card. */
   async start({ gpu, threads }, answer) {
-    useGpu = gpu;
-    ort = await import(gpu ? "./ort/ort.webgpu.min.mjs" : "./ort/ort.wasm.min.mjs");
-    ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href;
-    ort.env.wasm.numThreads = threads;
-    ort.env.logLevel = "error";
+    settings = { gpu, threads };
     vocabulary = JSON.parse(new TextDecoder().decode(await load("./models/vocabulary.json")));
     await Promise.all([model("encoder", answer), model("decoder", answer)]);
-    answer({ vocabulary }, true);
+    answer({ vocabulary, gpu: settings.gpu }, true);
   },
 
   /** Codes of samples, and the samples at the rate of the codec. */
   async encode({ samples: given, rate }, answer) {
     const { hop_length: hop } = vocabulary;
     const samples = resample(given, rate, vocabulary.sampling_rate);
-    const stream = new Stream(ort, await model("encoder", answer), vocabulary.encoder, hop);
+    const stream = new Stream(await model("encoder", answer), vocabulary.encoder, hop);
     const parts = [];
     for (let at = 0; at < samples.length; at += CHUNK_FRAMES * hop) {
       if (stopped) return answer({ cancelled: true }, true);
@@ -59,7 +56,7 @@ const tasks = {
   },
 
   async decode({ codes }, answer) {
-    const stream = new Stream(ort, await model("decoder", answer), vocabulary.decoder, vocabulary.hop_length);
+    const stream = new Stream(await model("decoder", answer), vocabulary.decoder, vocabulary.hop_length);
     const parts = [];
     for (let at = 0; at < codes.length; at += CHUNK_FRAMES) {
       if (stopped) return answer({ cancelled: true }, true);
@@ -73,7 +70,7 @@ const tasks = {
   async speak({ text, options }, answer) {
     const normal = normalize(text);
     if (!normal) throw new Error("There is nothing to read in this text: it takes English letters.");
-    const [session, reader, decoder] = [
+    const [speaker, reader, decoder] = [
       await model("language_model", answer),
       await textReader(answer),
       await model("decoder"),
@@ -81,14 +78,14 @@ const tasks = {
     const start = performance.now();
     let count = 0;
     for (const part of split(normal, PART_CHARACTERS)) {
-      const stream = new Stream(ort, decoder, vocabulary.decoder, vocabulary.hop_length);
+      const stream = new Stream(decoder, vocabulary.decoder, vocabulary.hop_length);
       const pieces = reader.encode(part);
       let codes = [];
       const send = async () => {
         answer({ codes, samples: await stream.push(codes), seconds: (performance.now() - start) / 1000 });
         codes = [];
       };
-      for await (const code of speak(ort, session, vocabulary.layout, pieces, options)) {
+      for await (const code of speak(speaker, vocabulary.layout, pieces, options)) {
         if (stopped) return answer({ cancelled: true }, true);
         codes.push(code);
         count += 1;
@@ -106,28 +103,50 @@ const tasks = {
   },
 };
 
-/** A session of a model, loaded when it is first asked for. */
-function model(name, answer = () => {}) {
-  if (!loading.has(name)) loading.set(name, open(name, answer));
+/** The runtime with or without WebGPU. That with it has no float64, which the encoder computes in. */
+function runtime(gpu) {
+  const file = gpu ? "./ort/ort.webgpu.min.mjs" : "./ort/ort.wasm.min.mjs";
+  const start = async () => {
+    const ort = await import(file);
+    ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href;
+    ort.env.wasm.numThreads = settings.threads;
+    return ort;
+  };
+  return once(file, start);
+}
+
+function once(name, make) {
+  if (!loading.has(name)) loading.set(name, make());
   return loading.get(name);
 }
 
-async function open(name, answer) {
-  const bytes = await load(`./models/${name}.onnx.gz`, (count) =>
-    answer({ loaded: count, total: vocabulary.bytes[name] }),
-  );
-  // The encoder computes in float64, which graphics cards lack, and a step of the language model is too small for them.
-  const executionProviders = useGpu && name === "decoder" ? ["webgpu", "wasm"] : ["wasm"];
-  return ort.InferenceSession.create(bytes, { executionProviders });
+/** A model, {ort, session}, loaded when it is first asked for. */
+function model(name, answer = () => {}) {
+  return once(name, async () => {
+    const progress = (count) => answer({ loaded: count, total: vocabulary.bytes[name] });
+    const bytes = await load(`./models/${name}.onnx.gz`, progress);
+    if (settings.gpu && name === "decoder") {
+      try {
+        return await open(bytes, true);
+      } catch (error) {
+        console.warn("the decoder stays on the processor:", error);
+        settings.gpu = false;
+      }
+    }
+    return open(bytes, false);
+  });
+}
+
+async function open(bytes, gpu) {
+  const ort = await runtime(gpu);
+  const options = { executionProviders: [gpu ? "webgpu" : "wasm"], logSeverityLevel: 3 };
+  return { ort, session: await ort.InferenceSession.create(bytes, options) };
 }
 
 function textReader(answer) {
-  if (!loading.has("text")) {
+  return once("pronunciations", async () => {
     const progress = (count) => answer({ loaded: count, total: vocabulary.bytes.pronunciations });
-    const made = load("./models/pronunciations.txt.gz", progress).then(
-      (bytes) => new TextReader(vocabulary.pieces, new TextDecoder().decode(bytes)),
-    );
-    loading.set("text", made);
-  }
-  return loading.get("text");
+    const bytes = await load("./models/pronunciations.txt.gz", progress);
+    return new TextReader(vocabulary.pieces, new TextDecoder().decode(bytes));
+  });
 }

@@ -6,10 +6,13 @@ import sys
 import pytest
 
 USE = """
+import sys
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForAudioTokenization, AutoProcessor
 import q2d2_tokenizer
 autos = AutoConfig, AutoModel, AutoModelForAudioTokenization, AutoFeatureExtractor, AutoProcessor
 print(*(type(auto.from_pretrained(q2d2_tokenizer.default_checkpoint())).__name__ for auto in autos))
+if "lm" in sys.modules:
+    assert AutoConfig.for_model("pair_llama").model_type == "pair_llama"
 """
 LIGHT = "import sys, q2d2_tokenizer; assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
 
@@ -24,7 +27,7 @@ def found_after(first: str) -> str:
 @pytest.mark.parametrize(
     "first",
     [
-        LIGHT,
+        f"{LIGHT}; import lm; assert not {{'torch', 'transformers'}} & set(sys.modules)",
         *(
             pytest.param(text, marks=pytest.mark.slow)
             for text in [
@@ -38,6 +41,8 @@ def found_after(first: str) -> str:
                 "import q2d2_tokenizer.modeling_q2d2",
                 "import q2d2_tokenizer.training.codec",
                 "import q2d2_tokenizer.speech",
+                "import lm.pairs",
+                "from transformers import AutoModel; import lm",
             ]
         ),
     ],

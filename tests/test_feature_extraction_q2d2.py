@@ -78,6 +78,11 @@ def test_integers_are_scaled_to_plus_or_minus_one(fe, dtype, scale):
     assert np.array_equal(fe(torch.from_numpy(samples), sampling_rate=RATE)["input_values"][0, 0], values)
 
 
+def test_peaks_above_two_are_warned_of(fe, caplog):
+    fe([np.array([2.0, -2.0]), torch.tensor([0.1, 8.0])], sampling_rate=RATE)
+    assert [record.message.split(";")[0] for record in caplog.records] == ["audio[1] has a peak of 8"]
+
+
 def test_half_precision_tensors(fe):
     samples = torch.tensor([0.5, -0.25])
     for dtype in (torch.float16, torch.bfloat16):
@@ -159,6 +164,8 @@ def test_several_channels_are_refused(fe, shape):
         (np.array([0.0, np.nan]), "NaN or infinite"),
         (np.array([np.inf]), "NaN or infinite"),
         (np.array([1e300]), "NaN or infinite"),
+        (np.array([1e30]), "divide samples of 16 bits by 32768"),
+        ([np.zeros(3), np.array([0, -8.01])], r"audio\[1\] has a peak of 8.01; .* at most 8 is taken"),
         ([np.zeros(3), np.array([-np.inf])], r"audio\[1\] has NaN"),
         (np.zeros(0), "empty"),
         ([], "empty"),

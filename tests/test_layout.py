@@ -103,6 +103,7 @@ def test_model_files_are_found_by_the_export_to_the_hub(stem):
 
 def test_lm_knows_of_the_codec_only_its_inputs_and_its_training_loop():
     allowed = {
+        "__init__.py": {"q2d2_tokenizer.auto_classes"},
         "data.py": {"q2d2_tokenizer.corpus.inputs"},
         "settings.py": {"q2d2_tokenizer.training.settings"},
         "training.py": {"q2d2_tokenizer.training.loop"},

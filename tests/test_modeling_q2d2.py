@@ -213,6 +213,8 @@ def test_decode_ignores_what_is_behind_the_mask(model: Q2D2Model):
         (torch.zeros(1, 1, 100).long(), {}, "must be floats"),
         (torch.full((1, 1, 100), torch.nan), {}, "finite"),
         (torch.full((1, 1, 100), torch.inf), {}, "finite"),
+        (torch.full((1, 1, 100), -8.01), {}, r"input_values\[0\] has a peak of 8.01; .* at most 8 is taken"),
+        (torch.full((1, 1, 100), 1e30), {}, "divide samples of 16 bits by 32768"),
         (torch.zeros(1, 1, 0), {}, "at least one sample"),
         (torch.zeros(1, 1, 3), {"padding_mask": torch.tensor([[0, 1, 1]])}, "padding goes on the right"),
         (torch.zeros(1, 1, 3), {"padding_mask": torch.tensor([[1, 0, 1]])}, "padding goes on the right"),
@@ -227,7 +229,17 @@ def test_encode_refuses(audio: Tensor, kwargs: dict, message: str, model: Q2D2Mo
             method(audio, **kwargs)
 
 
-@pytest.mark.parametrize("level", [0.0, 1e-30, 1.0, 1e4])
+def test_only_peaks_of_the_recording_itself_are_warned_of(model: Q2D2Model, caplog):
+    audio, mask = torch.zeros(2, 1, 700), torch.ones(2, 700, dtype=torch.int32)
+    audio[0, 0, 650], mask[0, 640:] = 100.0, 0  # padding
+    model.encode(audio, mask)
+    assert not caplog.records
+    audio[1, 0, 3] = -2.5
+    model.encode(audio, mask)
+    assert [record.message.split(";")[0] for record in caplog.records] == ["input_values[1] has a peak of 2.5"]
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-30, 1.0, 8.0])
 def test_silence_and_extremes_give_finite_audio(any_model: Q2D2Model, level: float):
     output = any_model(torch.full((1, 1, 500), level))
     assert output.audio_values.isfinite().all()

@@ -111,7 +111,7 @@ def test_latency_is_as_stated(model: Q2D2Model):
 def test_tokens_that_came_out_do_not_depend_on_what_follows(model: Q2D2Model):
     audio = noise(1, 1, 30 * HOP)
     early = model.encode(audio, use_streaming=True).audio_codes
-    for end in (audio[..., :0], noise(1, 1, 900, seed=9), 1e3 * noise(1, 1, 900, seed=8)):
+    for end in (audio[..., :0], noise(1, 1, 900, seed=9), 8 * noise(1, 1, 900, seed=8).clip(-1, 1)):
         whole = model.encode(torch.cat([audio, end], -1)).audio_codes
         assert torch.equal(whole[..., : early.shape[-1]], early)
 

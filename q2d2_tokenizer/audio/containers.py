@@ -45,6 +45,7 @@ _MP3_KBPS = {
     False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _MP3_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+_MP3_JUNK = 4096  # bytes, more than any frame has
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -106,7 +107,13 @@ def split(data: Content) -> list[Part]:
     Raises:
         UnreadableAudioError: If it is of another kind, damaged or cut off.
     """
-    start = _skip_tags(data, 0)
+    try:
+        return _split(data, _skip_tags(data, 0))
+    except (struct.error, IndexError, OverflowError) as error:
+        raise _damaged("its header is damaged") from error
+
+
+def _split(data: Content, start: int) -> list[Part]:
     first = bytes(data[start : start + 16])
     if first[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and first[8:12] == b"WAVE":
         return [Part("WAV", file) for file in _wav_parts(data, start)]
@@ -139,6 +146,8 @@ def _skip_tags(data: Content, position: int) -> int:
             position += struct.unpack_from("<I", head, 12)[0] + (32 if head[23] & 0x20 else 0)
         elif head.startswith(b"TAG"):
             position += 128
+        elif head.startswith(b"LYRICSBEGIN") and (end := data.find(b"LYRICS200", position)) > 0:
+            position = end + 9
         else:
             return position
 
@@ -184,7 +193,7 @@ def _wav_size(data: Content, first: int, size: int, order: str) -> tuple[int, in
         behind = _skip_chunks(data, end, order)
         if size <= present and (_is_wav(data, behind) or _is_end(data, behind) or behind + 8 > len(data)):
             return size, behind if _is_wav(data, behind) else len(data)
-    if size and size <= present:
+    if size and size <= present and not unknown:
         raise _damaged(
             f"its header promises {size} bytes of samples, but {present - size} more follow that are nothing else; "
             "`ffmpeg -ignore_length 1 -i in.wav out.wav` takes all"
@@ -282,7 +291,7 @@ def _ends_before_tags(data: Content, first: int, end: int) -> Iterator[int]:
 def _flac_frame(data: Content, position: int) -> tuple[int, int] | None:
     """Number and samples of the frame at a place; None if there is none."""
     head = bytes(data[position : position + 16])
-    if len(head) < 6 or head[0] != 0xFF or head[1] & 0xFE != 0xF8:
+    if len(head) < 6 or head[0] != 0xFF or head[1] & 0xFE != 0xF8 or head[2] < 16:
         return None
     ones = 8 - (head[4] ^ 0xFF).bit_length()  # bytes of the number, coded as in UTF-8
     num_bytes = max(1, ones)
@@ -295,7 +304,7 @@ def _flac_frame(data: Content, position: int) -> tuple[int, int] | None:
     if not extra:
         size = 192 if code == 1 else 576 << (code - 2) if 2 <= code < 6 else 256 << (code - 8)
     position += extra + (1 if rate == 12 else 2 if rate in (13, 14) else 0)
-    is_whole = code and position < len(head) and _flac_crc8(head[:position]) == head[position]
+    is_whole = position < len(head) and _flac_crc8(head[:position]) == head[position]
     return (number, size) if is_whole else None
 
 
@@ -348,6 +357,9 @@ def _ogg_parts(data: Content, start: int) -> Iterator[Pieces]:
         elif kind == "Opus":
             yield Pieces(*_opus_pages(data, pages))
         elif kind == "Vorbis":
+            positions = [page.samples for page in pages if page.samples >= 0]
+            if positions != sorted(positions):
+                raise _damaged("its positions go back")
             yield Pieces(*(memoryview(data)[page.start : page.end] for page in pages))
         else:
             raise UnreadableAudioError(f"it is {kind or 'another kind'} in Ogg; convert it: {CONVERT}")
@@ -434,16 +446,16 @@ def _opus_pages(data: Content, pages: list[_Page]) -> Iterator[bytes | bytearray
         raise _damaged("it holds no packets")
     last = max(number for number, page in enumerate(pages) if page.samples >= 0)
     start = pages[dated[0]].samples - ends[dated[0]]
-    start = 0 if len(dated) == 1 else start  # then only its end may be cut
+    start = max(0, start) if len(dated) == 1 else start  # then it is the end that may be cut
     promised = pages[last].samples - start
-    if start < 0 or promised > ends[-1]:
+    if promised > ends[-1]:
         seconds = f"{promised / _OPUS_RATE:.2f} s, its packets hold {ends[-1] / _OPUS_RATE:.2f} s"
         raise _damaged(f"its positions promise {seconds}; `ffmpeg -i in.ogg -af aresample=async=1 out.flac` fills gaps")
     last_packets = ends[-1] - (ends[dated[-2]] if len(dated) > 1 else 0)
     if ends[-1] - promised <= last_packets:  # only of the last packets may a part be cut; else the position is wrong
         ends[last] = promised
     for number, page in enumerate(pages):
-        samples = ends[number] if page.samples > 0 else page.samples
+        samples = ends[number] if page.samples >= 0 and number >= dated[0] else page.samples
         content = memoryview(data)[page.start : page.end]
         if number and samples == page.samples:
             yield content
@@ -527,9 +539,11 @@ def _silent_mp3_frames(data: Content, position: int, end: int) -> bytearray:
 def _mp3_runs(data: Content, start: int) -> Iterator[_Run]:
     """Runs of frames; a tag, a new length frame or another kind of frame begins the next.
 
-    What lies before the first and behind the last is not looked at.
+    A little that is none may lie before the first, such as the end of a frame, and behind the last.
     """
     position = _next_mp3_frame(data, start)
+    if position < len(data) and position - start > _MP3_JUNK and any(data[start : position - _MP3_JUNK]):
+        raise _damaged(f"its first {position} bytes are no MP3")
     while position < len(data):
         begin, count, kind = position, 0, _mp3_kind(data, position)
         while size := _mp3_frame_length(data, position):
@@ -543,7 +557,7 @@ def _mp3_runs(data: Content, start: int) -> Iterator[_Run]:
         while not size and behind < len(data) and not data[behind]:
             behind += 1
         following = _next_mp3_frame(data, behind)
-        if following > behind and following < len(data):
+        if following > behind and (following < len(data) or following - behind > _MP3_JUNK):
             raise _damaged(f"the bytes {position} to {following} are no MP3")
         position = following
 

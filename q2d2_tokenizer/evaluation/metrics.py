@@ -154,7 +154,11 @@ class PitchAgreement:
         audio = _resample(audio, self._sampling_rate, METRIC_RATE)
         audio = np.pad(audio, (0, max(0, 1024 - len(audio))))
         hop = METRIC_RATE // 100
-        return librosa.pyin(audio, fmin=60.0, fmax=500.0, sr=METRIC_RATE, frame_length=1024, hop_length=hop)[0]
+        track = librosa.pyin(audio, fmin=60.0, fmax=500.0, sr=METRIC_RATE, frame_length=1024, hop_length=hop)[0]
+        # Silence with an offset has a pitch of `fmax` there; what moves by less than a step of 16 bits has none.
+        frames = np.lib.stride_tricks.sliding_window_view(np.pad(audio, 512, mode="edge"), 1024)[::hop]
+        track[np.ptp(frames[: len(track)], axis=1) < 2.0**-15] = np.nan
+        return track
 
     def __call__(self, reference: np.ndarray, reconstruction: np.ndarray) -> dict[str, float]:
         if reference is not self._reference:  # several codecs in a row are measured on the same recording

@@ -2,7 +2,7 @@
 
 Both take the next frames of recordings, whether each lies inside its recording, and the state after the frames before:
 zeros at the beginning. A frame comes out `context_frames` later than it goes in. The Fourier transforms are matrix
-products here, those that a logarithm or a division follows in float64.
+products here, that of the encoder in float64 as in the model.
 """
 
 import copy
@@ -26,33 +26,33 @@ class _Fourier(nn.Module):
     cosines: Tensor
     sines: Tensor
 
-    def __init__(self, n_fft: int):
+    def __init__(self, n_fft: int, dtype: torch.dtype):
         super().__init__()
         self.n_fft = n_fft
         angles = 2 * math.pi * torch.arange(n_fft).double() / n_fft
-        self.register_buffer("cosines", angles.cos())
-        self.register_buffer("sines", angles.sin())
+        self.register_buffer("cosines", angles.cos().to(dtype))
+        self.register_buffer("sines", angles.sin().to(dtype))
 
     def factors(self, num_bins: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines (num_bins, n_fft) float64 of the first frequencies."""
+        """Cosines and sines (num_bins, n_fft) of the first frequencies."""
         places = torch.arange(self.n_fft // 2 + 1).unsqueeze(1) * torch.arange(self.n_fft) % self.n_fft
         return self.cosines[places][:num_bins], self.sines[places][:num_bins]
 
-    def analyse(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Real and imaginary parts (..., n_fft // 2 + 1) float64 of frames (..., n_fft)."""
+    def transform(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Real and imaginary parts (..., n_fft // 2 + 1) of frames (..., n_fft)."""
         cosines, sines = self.factors(self.n_fft // 2 + 1)
-        real, imaginary = (frames.double() @ torch.cat([cosines, -sines]).T).chunk(2, dim=-1)
+        real, imaginary = (frames.to(cosines.dtype) @ torch.cat([cosines, -sines]).T).chunk(2, dim=-1)
         return real, imaginary
 
-    def synthesize(self, real: Tensor, imaginary: Tensor) -> Tensor:
-        """Frames (..., n_fft) float32 of the real and imaginary parts (..., num_bins) of the first frequencies."""
+    def inverse_transform(self, real: Tensor, imaginary: Tensor) -> Tensor:
+        """Frames (..., n_fft) of the real and imaginary parts (..., num_bins) of the first frequencies."""
         num_bins = real.shape[-1]
-        twice = torch.full((num_bins, 1), 2.0 / self.n_fft, dtype=torch.float64)
+        twice = torch.full((num_bins, 1), 2.0 / self.n_fft)
         twice[0] /= 2  # all other frequencies stand for two
         if num_bins > self.n_fft // 2:
             twice[-1] /= 2
         cosines, sines = self.factors(num_bins)
-        return torch.cat([real, imaginary], dim=-1) @ torch.cat([cosines * twice, -sines * twice]).float()
+        return torch.cat([real, imaginary], dim=-1) @ torch.cat([cosines * twice, -sines * twice])
 
 
 class _Streamed(nn.Module):
@@ -102,7 +102,7 @@ class OnnxEncoder(nn.Module):
     def __init__(self, model: Q2D2Model):
         super().__init__()
         self.encoder, self.quantizer = model.encoder, model.quantizer
-        self.fourier = _Fourier(self.encoder.n_fft)
+        self.fourier = _Fourier(self.encoder.n_fft, torch.float64)
         (_, context), *others = self.encoder.frame_stages()
         example = torch.zeros(1, 2, model.config.hop_length)
         self.streamed = _Streamed(self.encoder, [Stage(self._features, context), *others], example)
@@ -112,7 +112,7 @@ class OnnxEncoder(nn.Module):
         assert frame_mask is not None  # `_Streamed` always has one
         samples = encoder.round_samples(audio * frame_mask.unsqueeze(-1)).flatten(1)
         windows = frame_signal(samples, encoder.n_fft, encoder.hop_length) * encoder.window
-        real, imaginary = self.fourier.analyse(windows)
+        real, imaginary = self.fourier.transform(windows)
         return ((real.square() + imaginary.square()).sqrt().float() @ encoder.mel_filters).clamp_min(1e-5).log()
 
     def forward(self, input_values: Tensor, frame_mask: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,9 +127,8 @@ class OnnxDecoder(nn.Module):
         super().__init__()
         self.quantizer = model.quantizer
         head = copy.copy(model.decoder.head)
-        self.fourier = _Fourier(head.n_fft)
-        head.inverse_transform = self.fourier.synthesize
-        head.transform = lambda windows: tuple(part.float() for part in self.fourier.analyse(windows))
+        self.fourier = _Fourier(head.n_fft, torch.float32)
+        head.transform, head.inverse_transform = self.fourier.transform, self.fourier.inverse_transform
         stages = [*model.decoder.backbone.frame_stages(), *head.frame_stages()]
         self.streamed = _Streamed(model.decoder, stages, torch.zeros(1, 2, model.config.hidden_size))
 

@@ -4,7 +4,7 @@ import struct
 
 import numpy as np
 import pytest
-from recordings import file_bytes, ogg_page, ogg_pages, sealed
+from recordings import FORMATS, file_bytes, ogg_page, ogg_pages, sealed
 
 from q2d2_tokenizer.audio.containers import _flac_frame, _mp3_frame_length, split
 from q2d2_tokenizer.audio.errors import AudioError, EmptyAudioError, UnreadableAudioError
@@ -74,6 +74,13 @@ def test_a_wav_of_unknown_length_is_read_to_its_end(size, tag, noise):
     assert np.array_equal(read_audio(tag + streamed[0], RATE), both[:RATE])
     assert np.array_equal(read_audio(tag + streamed[0] + streamed[1], RATE), both)
     assert announced_seconds(b"".join(streamed)) == 2
+
+
+def test_a_wav_that_is_longer_than_what_stands_for_an_unknown_length(noise, monkeypatch):
+    content = file_bytes(noise(1), RATE, "WAV", "PCM_16")
+    monkeypatch.setattr("q2d2_tokenizer.audio.containers._UNKNOWN_SIZES", (range(1000, 1001),))
+    data = changed(content, content.index(b"data") + 4, struct.pack("<I", 1000))
+    assert np.array_equal(read_audio(data, RATE), read_audio(content, RATE))
 
 
 def test_sizes_of_a_wav_are_checked(noise):
@@ -235,6 +242,17 @@ def test_positions_of_opus_are_checked_against_its_packets(noise):
             assert "positions" in str(error)
         else:
             assert np.array_equal(samples[: len(whole)], whole) and len(samples) < len(whole) + 2000
+    zeros = [bytearray(page[:6] + bytes(8) + page[14:]) for page in pages]
+    assert np.array_equal(read_audio(sealed(*zeros), 48000)[: len(whole)], whole)
+    one = ogg_pages(file_bytes(noise(0.3, 48000), 48000, "OGG", "OPUS"))
+    assert len(one) == 3
+    short = read_audio(sealed(*one), 48000)
+    for offset, more in (
+        (0, 0),
+        (48000, 960),
+    ):  # a page alone tells where it begins or what is cut of its end, not both
+        samples = read_audio(opus_at(one, offset), 48000)
+        assert np.array_equal(samples[: len(short)], short) and len(samples) <= len(short) + more
     with pytest.raises(UnreadableAudioError, match=r"positions promise 4\.0\d s, its packets hold 3\.0\d s.*aresample"):
         read_audio(opus_at(pages, 0, cut=-48000), 48000)
 
@@ -289,6 +307,30 @@ def test_an_mp3_that_was_cut_out_of_a_stream_begins_with_its_first_frame(setting
         place = np.argmax(np.correlate(samples, whole, "valid"))
         assert len(samples) > 24_000 and np.allclose(samples[place : place + len(whole)], whole, atol=1e-4)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("place", [0, 9000, 40_000])
+def test_much_that_is_no_mp3_is_damage(place, noise):
+    content = mp3(noise(3), bitrate_mode="CONSTANT", compression_level=0.3)
+    content = content[_mp3_frame_length(content, 0) :]
+    noisy = np.random.default_rng(0).integers(0, 255, 9000, np.uint8).tobytes()
+    with pytest.raises(UnreadableAudioError, match="are no MP3"):
+        read_audio(content[:place] + noisy + content[place:], RATE)
+    assert len(read_audio(bytes(9000) + content + b"LYRICSBEGIN" + noisy + b"LYRICS200", RATE)) > 72_000
+
+
+@pytest.mark.parametrize(("file_format", "subtype"), [names[1:] for names in FORMATS])
+def test_random_damage_raises_only_errors_of_audio(file_format, subtype, noise):
+    content = file_bytes(noise(0.3), RATE, file_format, subtype)
+    rng = np.random.default_rng(0)
+    for _ in range(80):
+        data = bytearray(content)
+        for place in rng.integers(0, min(len(data), 400), rng.integers(1, 6)):
+            data[place] = rng.integers(256)
+        try:
+            split(bytes(data[: rng.integers(1, len(data) + 1)]))
+        except AudioError:
+            pass
 
 
 KINDS = {

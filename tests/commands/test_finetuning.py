@@ -10,6 +10,7 @@ from q2d2_tokenizer.commands import finetune
 from q2d2_tokenizer.commands.main import main
 
 RATE = 24000
+SMALL = {"band": {"sizes": [512], "dim": 8}, "period": {"sizes": [3], "channels": [4, 8]}}
 
 
 @pytest.fixture
@@ -23,7 +24,13 @@ def arguments(tmp_path, tiny_model, speech_like, monkeypatch):
             soundfile.write(tmp_path / folder / f"{i}.wav", speech_like(RATE, seed=first + i), RATE)
     settings = {"data": tmp_path / "mine", "output": tmp_path / "run", "codec": tmp_path / "codec", "hold_out": 2}
     settings |= {"steps": 40, "decay_steps": 10, "warmup_steps": 5, "learning_rate": 3e-3, "ema_decay": 0.8}
-    settings |= {"batch_size": 4, "segment_frames": 16, "validate_every": 100, "save_every": 100}
+    settings |= {
+        "discriminator_kwargs": json.dumps(SMALL),
+        "batch_size": 4,
+        "segment_frames": 16,
+        "validate_every": 100,
+        "save_every": 100,
+    }
     return ["finetune"] + [word for name, value in settings.items() for word in (f"--{name}", str(value))]
 
 

@@ -170,6 +170,15 @@ def test_pitch_of_tones(noise):
     assert math.isnan(agreement(silence, silence)["voicing_f1"])
 
 
+def test_silence_with_an_offset_has_no_pitch(speech_like):
+    voice = speech_like(RATE, sampling_rate=RATE)
+    recording = np.concatenate([np.zeros(RATE, np.float32), voice])
+    for offset in (3 / 32768, 0.01):
+        shifted = (recording + offset).astype(np.float32)
+        scores = PitchAgreement(RATE)(recording, shifted)
+        assert scores["voicing_f1"] > 0.95 and scores["f0_error_cents"] < 10
+
+
 def test_half_of_the_voiced_frames_give_an_f1_of_two_thirds():
     whole = tone(120.0, 2.0)
     half = np.where(np.arange(len(whole)) < RATE, whole, 0).astype(np.float32)

@@ -272,18 +272,18 @@ def test_two_processes_are_the_same_as_one(make, monkeypatch):
 
 
 def run_while_the_main_process_decodes_for_long(rank: int, folder: Path, port: int) -> None:
-    """A run in a fork whose processes by default wait for two seconds, and that decodes for longer."""
+    """A run in a fork whose processes by default wait for a second, and that decodes for longer."""
     AcceleratorState._reset_state(reset_partial_state=True)
     names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in names.items()} | {"ACCELERATE_USE_CPU": "yes"})
 
     class Slow(AudioCache):
         def __init__(self, *arguments):
-            time.sleep(5 if rank == 0 else 0)
+            time.sleep(3 if rank == 0 else 0)
             super().__init__(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(distributed_c10d, "default_pg_timeout", timedelta(seconds=2))
+        patch.setattr(distributed_c10d, "default_pg_timeout", timedelta(seconds=1))
         patch.setattr(codec_training, "AudioCache", Slow)
         make_codec_trainer(folder, "run", steps=1).run()
 
