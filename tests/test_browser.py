@@ -157,10 +157,9 @@ def test_tokens_and_audio_are_those_of_python(page, model, sample):
     assert np.abs(audio - decode(model, codes)[: len(audio)]).max() < 1e-3
     assert f"{len(codes)} tokens, 1077 bit/s" in page.inner_text("#facts")
     if os.environ.get("Q2D2_FIGURES"):
-        look(page, "page.player.seek(1.1); document.querySelector('#play').click();")
-        page.wait_for_timeout(300)
-        page.screenshot(path=Path(os.environ["Q2D2_FIGURES"]) / "browser.png", full_page=True)
-        page.evaluate("document.querySelector('#play').click()")
+        page.click("#timeline", position={"x": 560, "y": 20})
+        page.wait_for_timeout(1000)
+        page.locator("main").screenshot(path=Path(os.environ["Q2D2_FIGURES"]) / "browser.png")
 
 
 def test_weights_are_small_and_all_comes_from_the_server(page, site, address, sample):
