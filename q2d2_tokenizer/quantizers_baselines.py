@@ -150,6 +150,10 @@ def nearest_entries(vectors: Tensor, entries: Tensor) -> tuple[Tensor, Tensor]:
     return indices.unflatten(0, vectors.shape[:-1]), (second - first).div(2).unflatten(0, vectors.shape[:-1])
 
 
+def _is_distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
 class MovingCodebook(nn.Module):
     """Entries (K, n) that follow the vectors nearest to them: k-means from batch to batch, without a gradient.
 
@@ -189,11 +193,12 @@ class MovingCodebook(nn.Module):
         # Random, so that entries that nothing uses do not all die in the same batch.
         self.counts.copy_((self.revive_below + (1 - self.revive_below) * torch.rand_like(self.counts)) * count / size)
         self.has_begun.fill_(True)
+        self._agree()
 
     def follow(self, vectors: Tensor, indices: Tensor) -> None:
         """Move entries towards the vectors (N, n) that have their indices (N,), and revive the dead ones."""
         sums, used = self._sums(vectors, indices)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if _is_distributed():
             torch.distributed.all_reduce(sums)
             torch.distributed.all_reduce(used)
         self.counts.lerp_(used, 1 - self.decay)
@@ -203,6 +208,13 @@ class MovingCodebook(nn.Module):
         dead = (self.counts < self.revive_below * mean).nonzero().squeeze(1)
         self.entries[dead] = vectors[torch.randint(len(vectors), (len(dead),), device=vectors.device)]
         self.counts[dead] = mean
+        self._agree()
+
+    def _agree(self) -> None:
+        """Take the entries of the first process: what is drawn at random differs among processes."""
+        if _is_distributed():
+            torch.distributed.broadcast(self.entries, 0)
+            torch.distributed.broadcast(self.counts, 0)
 
     def _sums(self, vectors: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Sum (K, n) and number (K,) of the vectors (N, n) that have each index (N,)."""

@@ -31,8 +31,9 @@ pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on the path"),
     pytest.mark.skipif(not RUNTIME.exists(), reason="there is no onnxruntime-web: npm install --prefix space"),
 ]
-FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+FLAGS = "--headless --no-sandbox --disable-quic --no-first-run --disable-background-networking"
 FLAGS += " --disable-component-update --disable-sync --use-fake-device-for-media-stream"
+SOFTWARE_GPU = "--enable-unsafe-webgpu --use-webgpu-adapter=swiftshader --enable-features=Vulkan"
 PATIENCE_MS = 300_000  # the machine may be busy
 SENTENCES = [
     "The print could have been placed on the carton.",
@@ -73,11 +74,16 @@ def address(site) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Iterator[Any]:
+def playwright() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
-        yield browser
-        browser.close()
+        yield playwright
+
+
+@pytest.fixture(scope="module")
+def browser(playwright) -> Iterator[Any]:
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS.split(), "--disable-gpu"])
+    yield browser
+    browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -151,10 +157,9 @@ def test_tokens_and_audio_are_those_of_python(page, model, sample):
     assert np.abs(audio - decode(model, codes)[: len(audio)]).max() < 1e-3
     assert f"{len(codes)} tokens, 1077 bit/s" in page.inner_text("#facts")
     if os.environ.get("Q2D2_FIGURES"):
-        look(page, "page.player.seek(1.1); document.querySelector('#play').click();")
-        page.wait_for_timeout(300)
-        page.screenshot(path=Path(os.environ["Q2D2_FIGURES"]) / "browser.png", full_page=True)
-        page.evaluate("document.querySelector('#play').click()")
+        page.click("#timeline", position={"x": 560, "y": 20})
+        page.wait_for_timeout(1000)
+        page.locator("main").screenshot(path=Path(os.environ["Q2D2_FIGURES"]) / "browser.png")
 
 
 def test_weights_are_small_and_all_comes_from_the_server(page, site, address, sample):
@@ -289,6 +294,25 @@ def test_a_browser_without_simd(browser, address):
     assert "lacks WebAssembly with SIMD" in page.inner_text("#message")
     assert page.is_disabled("#choose") and page.is_disabled("#speak")
     page.close()
+
+
+def test_webgpu(playwright, address, model, tmp_path):
+    """With a graphics card in software: slow, but the same shaders."""
+    flags = [*FLAGS.split(), *SOFTWARE_GPU.split()]
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto(f"{address}index.html")
+    page.wait_for_selector("#choose:enabled")
+    if not page.is_visible("#gpuChoice"):
+        pytest.skip("this Chromium offers no WebGPU")
+    assert after(page, lambda: page.check("#gpu")) == ""
+    assert page.inner_text("#engine") == "decoder on the graphics card"
+    audio = read_audio(sample_recording(), model.config.sampling_rate)[24000:26400]
+    assert give_samples(page, tmp_path, audio, 24000) == ""
+    codes, decoded = shown(page)
+    assert np.abs(decoded - decode(model, codes)[: len(decoded)]).max() < 1e-3
+    browser.close()
 
 
 def test_nothing_went_wrong_in_the_page(page):

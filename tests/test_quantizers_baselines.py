@@ -190,6 +190,29 @@ def test_dead_entries_are_revived_and_all_come_to_be_used():
     assert book.counts.mean().item() < 2 * 50  # revival does not make the counts grow without end
 
 
+def follow_in_processes(rank: int, folder: str) -> None:
+    """Move a codebook by half of the vectors, as one of two processes."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    torch.manual_seed(rank)  # processes draw other numbers
+    vectors = torch.load(f"{folder}/vectors.pt").chunk(2)[rank]
+    book = MovingCodebook(12, 2, decay=0.9, revive_below=0.1)
+    book.begin(vectors)
+    begun = book.entries.clone()
+    for _ in range(3):
+        book.follow(vectors, nearest_entries(vectors, book.entries)[0])
+    torch.save((begun, book.entries, book.counts), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_processes_have_one_codebook_that_follows_the_vectors_of_all(tmp_path):
+    torch.save(clusters(600)[1], tmp_path / "vectors.pt")
+    torch.multiprocessing.spawn(follow_in_processes, (str(tmp_path),), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not torch.equal(first[0], first[1]) and first[2].sum() > 250  # counts near those of both, not of one
+
+
 def test_learning_lowers_the_loss_of_vectors():
     for name in ("vq", "residual_vq", "pq", "sim_vq"):
         module, z = make_quantizer(quantizer=name, levels=BASELINES[name], **PLAIN), latents(8, 100)

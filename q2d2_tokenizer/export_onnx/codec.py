@@ -80,20 +80,21 @@ class _Streamed(nn.Module):
         self.state_size = self.num_flags + sum(2 * c * width for (_, c), width in zip(stages, self.widths, strict=True))
 
     def forward(self, frames: Tensor, frame_mask: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        sizes = [2 * context * width for (_, context), width in zip(self.stages, self.widths, strict=True)]
-        flags, *pasts = state.split([self.num_flags, *sizes], dim=1)
-        flags = torch.cat([flags, frame_mask.to(state.dtype)], dim=1)
-        num_frames, lag = frames.shape[1], 0
-        remembered = [flags[:, num_frames:]]
-        for (apply, context), past, width in zip(self.stages, pasts, self.widths, strict=True):
-            window = torch.cat([past.unflatten(1, (2 * context, width)), frames], dim=1) if context else frames
-            if context:
-                remembered.append(window[:, num_frames:].flatten(1))
+        flags = torch.cat([state[:, : self.num_flags], frame_mask.to(state.dtype)], dim=1)
+        num_frames, lag, start = frames.shape[1], 0, self.num_flags
+        remembered = flags[:, num_frames:]
+        for (apply, context), width in zip(self.stages, self.widths, strict=True):
+            window = frames
+            if context:  # states are cut and joined one by one: WebGPU takes a handful of tensors at a time
+                stop = start + 2 * context * width
+                window = torch.cat([state[:, start:stop].unflatten(1, (2 * context, width)), frames], dim=1)
+                remembered = torch.cat([remembered, window[:, num_frames:].flatten(1)], dim=1)
+                start = stop
             first = self.num_flags - lag - 2 * context
             mask = flags[:, first : first + 2 * context + num_frames]
             frames = apply(window, mask)[:, context : context + num_frames]
             lag += context
-        return frames, torch.cat(remembered, dim=1)
+        return frames, remembered
 
 
 class OnnxEncoder(nn.Module):

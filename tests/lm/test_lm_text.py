@@ -141,6 +141,14 @@ def test_script_writes_the_same_model_every_time(tmp_path, capsys):
     assert again.encode("the worst dog").tolist() == one.encode("the worst dog").tolist()
 
 
+def test_pieces_come_with_scores_in_the_order_of_their_numbers():
+    tokenizer = train_text_tokenizer(SENTENCES, 60)
+    pieces = tokenizer.pieces_with_scores()
+    assert len(pieces) == tokenizer.size
+    for number in tokenizer.encode("the print"):
+        assert tokenizer.decode([number]) == pieces[number][0].replace("▁", "") and pieces[number][1] < 0
+
+
 def test_known_words_are_read_as_phones_and_others_in_letters():
     pronunciations = Pronunciations(DICTIONARY)
     assert pronunciations.phones == ["AH0", "DH", "ER1", "IH1", "S", "T", "W"] and len(pronunciations) == 3
