@@ -12,6 +12,7 @@ from .files import replaced_when_complete
 from .reading import stream_audio
 
 _TOKENS_PER_CHUNK = 4096
+_FIRST_TOKENS = 8  # of which there is audio at first; those behind them are its context
 
 
 def encode_chunks(model: Q2D2Model, chunks: Iterable[np.ndarray]) -> tuple[np.ndarray, int]:
@@ -42,7 +43,11 @@ def encode_chunks(model: Q2D2Model, chunks: Iterable[np.ndarray]) -> tuple[np.nd
 
 
 def decode_in_chunks(
-    model: Q2D2Model, codes: Iterable[int], num_samples: int | None = None, tokens_per_chunk: int | None = None
+    model: Q2D2Model,
+    codes: Iterable[int],
+    num_samples: int | None = None,
+    tokens_per_chunk: int | None = None,
+    is_live: bool = False,
 ) -> Iterator[np.ndarray]:
     """Audio of tokens in chunks (N,) float32, each as soon as it is determined; together it is that of all tokens.
 
@@ -53,11 +58,14 @@ def decode_in_chunks(
         codes: Tokens (T,) of one recording, maybe as they come.
         num_samples: Length of the recording; whole frames if left out.
         tokens_per_chunk: How many tokens to take at a time.
+        is_live: Whether to decode the first tokens as soon as they give audio.
 
     Raises:
         ValueError: If the tokens are out of range, or too few or too many for `num_samples`.
     """
-    size = None if model.decoder_latency_samples is None else tokens_per_chunk or _TOKENS_PER_CHUNK
+    context = model.decoder.context_frames
+    usual = None if context is None else tokens_per_chunk or _TOKENS_PER_CHUNK
+    size = context + _FIRST_TOKENS if is_live and context is not None else usual
     codes, cache, follows = iter(codes), None, True
     while follows:
         taken = np.fromiter(itertools.islice(codes, size), np.int64)
@@ -66,7 +74,7 @@ def decode_in_chunks(
             return
         chunk = torch.from_numpy(taken).to(model.device).view(1, 1, -1)
         output = model.decode(chunk, num_samples=None if follows else num_samples, cache=cache, use_streaming=follows)
-        cache = output.cache
+        cache, size = output.cache, usual
         if output.audio_values.numel():
             yield output.audio_values[0, 0].cpu().numpy()
 
