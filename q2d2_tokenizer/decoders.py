@@ -16,6 +16,7 @@ from .layers import (
     FramePart,
     Stage,
     frame_signal,
+    multiply,
     overlap_add,
     total_context,
 )
@@ -50,7 +51,7 @@ class IstftHead(Float32Buffers):
 
     def _spectrum(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Real part, imaginary part and magnitude (B, T, n_fft // 2 + 1) of every frame."""
-        log_magnitude, phase = self.project(x).float().chunk(2, dim=-1)
+        log_magnitude, phase = multiply(x, self.project.weight, self.project.bias).float().chunk(2, dim=-1)
         magnitude = log_magnitude.clamp_max(math.log(self.n_fft)).exp()  # a full-scale frame cannot be louder
         return magnitude * phase.cos(), magnitude * phase.sin(), magnitude
 
@@ -114,7 +115,7 @@ class ExcitedIstftHead(IstftHead):
         real, imaginary, magnitude = self._spectrum(x)
         passing = self.low_pass[: self.num_low]
         low = self._windows(real[..., : self.num_low] * passing, imaginary[..., : self.num_low] * passing)
-        own, source = self.mix(x).float().chunk(2, dim=-1)
+        own, source = multiply(x, self.mix.weight, self.mix.bias).float().chunk(2, dim=-1)
         own = own + 1
         return torch.cat([low, own * real, own * imaginary, source * magnitude], dim=-1)
 
