@@ -1,6 +1,8 @@
 """Blocks used by more than one part of the codec."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import NamedTuple
 
@@ -86,27 +88,35 @@ def mel_filters(
     return filters * (2.0 / (corners[2:] - corners[:-2])) if equal_areas else filters
 
 
+_takes_onednn: ContextVar[bool] = ContextVar("_takes_onednn", default=False)
+
+
+@contextmanager
+def fast_products() -> Iterator[None]:
+    """`multiply` may take oneDNN within: `encode` and `decode` say so, training does not, whatever autograd does."""
+    token = _takes_onednn.set(True)
+    try:
+        yield
+    finally:
+        _takes_onednn.reset(token)
+
+
 def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
     """A linear layer over x (..., C), and then a GELU if `activation` is `gelu`.
 
-    Outside of training a CPU of x86 takes oneDNN, whose float32 products take half the time of those of MKL on AMD.
+    On a CPU of x86 oneDNN is faster: its float32 products take half the time of those of MKL on AMD.
     """
-    if _has_onednn(x, weight, bias):
+    if not torch.compiler.is_compiling() and _takes_onednn.get() and _has_onednn(x, weight, bias):
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "none")
     y = F.linear(x, weight, bias)
     return F.gelu(y) if activation == "gelu" else y
 
 
 def _has_onednn(*tensors: Tensor | None) -> bool:
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_grad_enabled():
+    if torch.jit.is_tracing() or not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         return False
     are_plain = all(x is None or (x.device.type, x.dtype) == ("cpu", torch.float32) for x in tensors)
-    return (
-        are_plain
-        and not torch.is_autocast_enabled("cpu")
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-        and (torch.backends.cpu.get_cpu_capability().startswith("AVX"))
-    )
+    return are_plain and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def _convolve_depthwise(conv: nn.Conv1d, x: Tensor) -> Tensor:
