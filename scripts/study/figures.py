@@ -54,8 +54,11 @@ def draw(study: Study, records: list[dict[str, Any]], folder: Path, beside: Path
         beside: Folder of the page.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    main = study.plan.compared("main")
+    others = [name for name in study.plan.arms if name not in main]
     drawn = {
-        "differences.png": ("Difference to FSQ at the middle rate", draw_differences(study, folder)),
+        "differences.png": ("Quantizers at equal bits", draw_differences(study, folder / "differences.png", main)),
+        "variants.png": ("Variants at equal bits", draw_differences(study, folder / "variants.png", others)),
         "rates.png": ("Quality against bits", draw_rates(study, folder)),
         "after_lm.png": ("Quality against bits after the language model", draw_after(study, folder)),
         "curves.png": ("Learning rate and losses", draw_curves(study, records, folder)),
@@ -64,23 +67,21 @@ def draw(study: Study, records: list[dict[str, Any]], folder: Path, beside: Path
 
 
 def _legend(axis: Any, kinds: set[str]) -> None:
+    """Name the kinds of quantizers by their colours, below all panels."""
     for kind in COLOURS:
         if kind in kinds:
             axis.plot([], [], "o", color=COLOURS[kind], label=WORDS[kind])
-    axis.legend(fontsize=8)
+    axis.figure.legend(loc="outside lower center", ncols=len(COLOURS), fontsize=8)
 
 
-def draw_differences(study: Study, folder: Path) -> bool:
-    """One panel a score: every arm against its counterpart, with 95 % intervals."""
+def draw_differences(study: Study, path: Path, names: list[str]) -> bool:
+    """One panel a score: arms against their counterparts at the middle rate, with 95 % intervals."""
     plan, middle = study.plan, study.plan.middle
-    names = [n for n in plan.arms if plan.against(n) != n and study.difference(n, plan.against(n), middle, "log_mel")]
+    names = [n for n in names if plan.against(n) != n and study.difference(n, plan.against(n), middle, "log_mel")]
     if not names:
         return False
-    labels = [
-        plan.arms[n]["label"] + ("" if plan.against(n) == "fsq" else f"\nagainst {plan.arms[plan.against(n)]['label']}")
-        for n in names
-    ]
-    with panels(folder / "differences.png", len(TITLES), 3, (5, 1.4 + 0.32 * len(names))) as axes:
+    labels = [f"{plan.arms[name]['label']}\nagainst {plan.arms[plan.against(name)]['label']}" for name in names]
+    with panels(path, len(TITLES), len(TITLES), (3.4, 1.6 + 0.36 * len(names))) as axes:
         for axis, score in zip(axes, TITLES, strict=True):
             for row, name in enumerate(names):
                 found = study.difference(name, plan.against(name), middle, score)
@@ -89,9 +90,11 @@ def draw_differences(study: Study, folder: Path) -> bool:
                     colour = COLOURS[kind_of(plan.arms[name])]
                     axis.errorbar(100 * found.mean, row, xerr=error, fmt="o", color=colour, capsize=2)
             axis.axvline(0, color="black", linewidth=0.8)
-            axis.set_yticks(range(len(names)), labels, fontsize=7)
-            axis.invert_yaxis()
-            axis.set(title=f"{TITLES[score]} ({better(score)})", xlabel="difference to FSQ or as named, %")
+            axis.set_yticks(range(len(names)), labels if axis is axes[0] else [""] * len(names), fontsize=7)
+            axis.set_ylim(len(names) - 0.5, -0.5)
+            axis.grid(axis="y", alpha=0.3)
+            axis.set_title(f"{TITLES[score]}\n({better(score)})", fontsize=10)
+            axis.set_xlabel("difference, %")
         _legend(axes[0], {kind_of(plan.arms[name]) for name in names})
     return True
 
@@ -107,6 +110,9 @@ def draw_rates(study: Study, folder: Path) -> bool:
             for name in names:
                 _rate_line(axis, study, name, score)
             axis.set(title=f"{TITLES[score]} ({better(score)})", xlabel="bit/s of the tokens", xscale="log")
+            axis.set_xticks([500, 1000, 2000], ["500", "1000", "2000"])
+            axis.set_xlim(480, 2500)  # room for names
+            axis.minorticks_off()
         _legend(axes[0], {kind_of(study.plan.arms[name]) for name in names})
     return True
 
@@ -127,7 +133,7 @@ def _rate_line(axis: Any, study: Study, name: str, score: str) -> None:
 def draw_after(study: Study, folder: Path) -> bool:
     """Log-mel distance and DNSMOS against bits after the language model: to the left costs less."""
     middle = study.plan.middle
-    names = [name for name in study.plan.arms if study.table(name, middle, LM_BITS).size]
+    names = [name for name in study.plan.compared("main") if study.table(name, middle, LM_BITS).size]
     if not names:
         return False
     scores = ("log_mel", "pesq_wb", "dnsmos")

@@ -174,7 +174,7 @@ def run_without_torch(script: str, *arguments: object) -> str:
     code = (
         "import runpy, sys; sys.argv = sys.argv[1:]; sys.path.insert(0, sys.argv.pop(0));"
         "runpy.run_path(sys.argv[0], run_name='__main__');"
-        "loaded = {'torch', 'transformers', 'q2d2_tokenizer'} & set(sys.modules); assert not loaded, loaded"
+        "loaded = {'torch', 'transformers'} & set(sys.modules); assert not loaded, loaded"
     )
     command = [sys.executable, "-c", code, SCRIPTS, SCRIPTS / script, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(SCRIPTS.parent)}

@@ -262,7 +262,7 @@ def test_report_says_what_the_records_say(tmp_path, monkeypatch):
     assert "worse by log-mel distance" in grids and "better than FSQ by STOI" in grids
     assert "- Q2D2 hexagon at rate middle: no clear difference" in text
     assert "| 50 % | 11.50 | 11.75 | 13.00 |" in text and "| – | – | 11.75 | 26.00 |" in text
-    for name in ("differences", "rates", "after_lm", "curves"):
+    for name in ("differences", "variants", "rates", "after_lm", "curves"):
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000 and f"({name}.png)" in text.replace("./", "")
     assert "untried" in text and "nan" not in text
 
@@ -271,7 +271,7 @@ def test_report_without_runs_says_so(tmp_path):
     assert report.main(["--runs", str(tmp_path), "--output", str(tmp_path / "study.md")]) == 0
     text = (tmp_path / "study.md").read_text()
     assert "**0 of 142 runs are done**" in text and "No two arms of a rate are done yet." in text
-    assert text.count("not measured") == 20 and ".png" not in text
+    assert text.count("| not measured |") == 20 and "rates.png" not in text
 
 
 def test_page_of_the_quantizers_alone_is_nested(tmp_path):
