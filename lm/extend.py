@@ -12,17 +12,43 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from tokenizers import AddedToken
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.generation import LogitsProcessorList
+from transformers.generation import LogitsProcessor, LogitsProcessorList
 
-from .generate import AudioCodesOnly
 from .layout import Ids, checked_ids
 
 AUDIO_TOKENS_FILE = "audio_tokens.json"
 START_TEXT, END_TEXT = "<|audio|>", "<|audio_end|>"
 _CODE_TEXT = re.compile(r"<\|q2d2_(\d+)\|>")
+
+
+class AudioCodesOnly(LogitsProcessor):
+    """Allows audio codes and the end, and nothing else.
+
+    Args:
+        first: Id of the first audio code.
+        stop: Id after the last one.
+        end: Id that ends the audio.
+    """
+
+    def __init__(self, first: int, stop: int, end: int):
+        self.first, self.stop, self.end = first, stop, end
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores (B, V) with minus infinity for everything else.
+
+        Raises:
+            RuntimeError: If scores are not finite.
+        """
+        if scores.isnan().any() or scores[:, self.first : self.stop].isinf().any():
+            raise RuntimeError("the language model gives NaN or infinite scores; its weights are damaged, load others")
+        allowed = torch.full_like(scores, -torch.inf)
+        allowed[:, self.first : self.stop] = scores[:, self.first : self.stop]
+        allowed[:, self.end] = scores[:, self.end]
+        return allowed
 
 
 @dataclass(frozen=True)

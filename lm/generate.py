@@ -5,30 +5,24 @@
 and it says why it ended.
 """
 
-from collections.abc import Iterator
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache
-from transformers.generation import (
-    LogitsProcessor,
-    LogitsProcessorList,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
 
-from .cache import CACHE_ARGUMENT, make_cache
-from .layout import AUDIO, BOS, EOS, PAD, Layout
+from .layout import AUDIO, BOS, PAD, Layout
 from .model import LanguageModel
-from .pairs import PairLlamaForCausalLM
 from .settings import GenerationSettings
+from .steps import CachedSteps
 
 ENDED, MAX_LENGTH, LOOPED = "ended", "max_length", "looped"
 _NONE = np.empty(0, np.int64)
+_END = 0  # choice of the end; that of a code is the code plus one
+_LIKELIEST = 256  # choices that are sorted for top-p, as many more as it takes
 _CANDIDATE_SEEDS = 1_000_003  # from the seed of one candidate to the next
 
 
@@ -124,10 +118,9 @@ class Generation:
         settings: GenerationSettings = GenerationSettings(),  # noqa: B008 - frozen
         prompt_texts: list[str] | None = None,
     ):
-        self._model, self._layout, self.settings = language_model.model, language_model.layout, settings
-        context = self._model.config.max_position_embeddings
-        if isinstance(self._model, PairLlamaForCausalLM):
-            self._model.check_codebook()
+        self._layout, self.settings = language_model.layout, settings
+        self._llama = language_model.prepared()
+        context = self._llama.config.max_position_embeddings
         for prompt in prompts:
             _check_prompt(prompt, self._layout, context)
         text = language_model.text
@@ -137,6 +130,7 @@ class Generation:
         candidates = settings.candidates if is_guided else 1
         self._kept = list(range(len(prompts)))  # candidate of each prompt
         prompts, spoken = prompts * candidates, spoken * candidates
+        self._prompt_codes = [self._layout.ids_to_codes(p[np.argmax(p == AUDIO) + 1 :]).tolist() for p in prompts]
         self._limits = [min(settings.max_codes, context - len(prompt)) for prompt in prompts]
         self._reasons: list[str | None] = [None] * len(prompts)  # of all candidates
         self._gains = np.zeros(len(prompts))  # what the text adds to the log probability of a code, on average
@@ -145,30 +139,23 @@ class Generation:
         self._lay_out([*prompts, *unguided], [*spoken, *[0] * len(unguided)])
 
     def _lay_out(self, rows: list[np.ndarray], spoken: list[int]) -> None:
-        """Memory for ids (B, S) of all rows, their prompts at its left with padding before them; mask and positions."""
-        size, device = max(map(len, rows)), self._model.device
-        ids = np.full((len(rows), size + max(self._limits)), PAD)
-        for row, prompt in zip(ids, rows, strict=True):
-            row[size - len(prompt) : size] = prompt
-        self._size = size
+        """Ids (B, S) of the prompts of all rows, with padding before them, and positions of all ids there may be."""
+        size, device = max(map(len, rows)), self._llama.device
+        self._starts = [size - len(prompt) for prompt in rows]
+        ids = np.stack(
+            [np.pad(prompt, (start, 0), constant_values=PAD) for prompt, start in zip(rows, self._starts, strict=True)]
+        )
         self._ids = torch.from_numpy(ids).to(device)
-        starts = torch.tensor([[size - len(prompt)] for prompt in rows], device=device)
-        places = torch.arange(self._ids.shape[1], device=device) - starts  # negative in the padding
-        self._mask = (places >= 0).long() if starts.any() else None
-        self._positions = self._place(places, torch.tensor(spoken, device=device))
+        positions = self._layout.position_ids(self._ids, torch.tensor(spoken, device=device))
+        if positions is None:
+            positions = (torch.arange(size) - torch.tensor(self._starts).unsqueeze(1)).clamp(min=0).to(device)
+        later = torch.arange(1, max(self._limits) + 1, device=device)
+        self._positions = torch.cat([positions, positions[:, -1:] + later], dim=1)
 
     @property
     def reasons(self) -> list[str | None]:
         """Why the codes of each prompt ended; None while they go on."""
         return [self._reasons[row] for row in self._kept]
-
-    def _place(self, places: Tensor, num_spoken: Tensor) -> Tensor | None:
-        """Positions (B, S) of all ids there may be, as far as they are not the usual ones."""
-        prompts = self._layout.position_ids(self._ids[:, : self._size], num_spoken)
-        if prompts is None:
-            return None if self._mask is None else places.clamp(min=0)
-        later = torch.arange(1, places.shape[1] - self._size + 1, device=places.device)
-        return torch.cat([prompts, prompts[:, -1:] + later], dim=1)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         num_rows, num_prompts = len(self._reasons), len(self._kept)
@@ -187,150 +174,125 @@ class Generation:
     @torch.inference_mode()
     def _run(self) -> Iterator[np.ndarray]:
         """Codes (B,) of all candidates as they come."""
-        num_rows = len(self._reasons)
+        num_rows, num_prompts, settings = len(self._reasons), len(self._kept), self.settings
         self._reasons, self._gains = [None] * num_rows, np.zeros(num_rows)
-        device, settings = self._model.device, self.settings
-        num_prompts = len(self._kept)
+        self._codes: list[list[int]] = [[] for _ in range(num_rows)]
+        self._recent: list[Counter[int]] = [Counter() for _ in range(num_rows)]
         seeds = [settings.seed + row % num_prompts + row // num_prompts * _CANDIDATE_SEEDS for row in range(num_rows)]
-        generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
-        processors = logits_processors(settings, self._layout, self._size)
-        cache, start, end = make_cache(self._model.config), 0, self._size
-        while None in self._reasons:
-            scores, gains = self._guide(self._scores(start, end, cache).float())
-            for process in processors:  # the list itself would look at their signatures, every time
-                scores = process(self._ids[:num_rows, :end], scores)
-            chosen = _choose(scores, generators) if settings.temperature else scores.argmax(-1)
-            codes = self._take(end, chosen)
+        uniform = [_random_numbers(seed, settings.max_codes) for seed in seeds]
+        steps = CachedSteps(self._llama, self._positions, self._starts)
+        states, place, count = steps.read(self._llama.embed(self._ids)), self._ids.shape[1], 0
+        while True:
+            scores, gains = self._guide(self._llama.log_probs(states))
+            chosen = choose(self._allowed(scores, count), settings, [numbers[count] for numbers in uniform])
+            codes, count = self._take(chosen), count + 1
             if gains is not None and num_rows > num_prompts:
-                gain = gains.gather(1, chosen.unsqueeze(1)).flatten().cpu().numpy()
-                self._gains += np.where(codes >= 0, gain - self._gains, 0) / (end + 1 - self._size)
-            start, end = end, end + 1
+                gain = gains.cpu().numpy()[np.arange(num_rows), chosen]
+                self._gains += np.where(codes >= 0, gain - self._gains, 0) / count
             if (codes >= 0).any():
                 yield codes
-
-    def _scores(self, start: int, end: int, cache: Cache) -> Tensor:
-        """Scores (B, V) of what follows the ids up to `end`, of which those from `start` on are new."""
-        arguments: dict[str, Any] = {CACHE_ARGUMENT: cache, "use_cache": True}
-        if self._positions is not None:
-            arguments["position_ids"] = self._positions[:, start:end]
-        if self._mask is not None:
-            arguments["attention_mask"] = self._mask[:, :end]
-        if isinstance(self._model, PairLlamaForCausalLM):
-            arguments["cache"] = arguments.pop(CACHE_ARGUMENT)
-            states = self._model(self._ids[:, start:end], **arguments).last_hidden_state
-            return self._model.log_probs(states[:, -1])
-        return self._model(self._ids[:, start:end], logits_to_keep=1, **arguments).logits[:, -1]
+            if None not in self._reasons:
+                return
+            embedded = self._llama.embed_codes(codes.clip(min=0))  # what comes after the end of a row is not used
+            states, place = steps.step(embedded.repeat(len(self._ids) // num_rows, 1), place), place + 1
 
     def _guide(self, scores: Tensor) -> tuple[Tensor, Tensor | None]:
         """Scores (B, V) of those of all rows (classifier-free guidance, as in transformers), and what the text adds."""
         if len(scores) == len(self._reasons):
             return scores, None
-        with_text, without = scores.log_softmax(-1).chunk(2)
+        with_text, without = scores.chunk(2)
         gains = with_text - without
-        return torch.where(with_text.isneginf(), with_text, without + self.settings.guidance_scale * gains), gains
+        return torch.add(without, gains, alpha=self.settings.guidance_scale), gains
 
-    def _take(self, place: int, chosen: Tensor) -> np.ndarray:
-        """Note the ids (B,) chosen for a place; returns codes (B,)."""
-        codes = np.full(len(self._reasons), -1)
-        for row, chosen_id in enumerate(chosen.tolist()):
+    def _allowed(self, scores: Tensor, count: int) -> Tensor:
+        """Scores (B, V) after `count` codes, less the penalty, and without the end as long as it is not allowed."""
+        if self.settings.repetition_penalty:
+            for row, prompt, codes in zip(scores, self._prompt_codes, self._codes, strict=True):
+                last = torch.tensor([*prompt, *codes][-self.settings.repetition_window :], dtype=torch.long) + 1
+                row -= self.settings.repetition_penalty * torch.bincount(last.to(row.device), minlength=len(row))
+        if count < self.settings.min_codes:
+            scores[:, _END] = -torch.inf
+        return scores
+
+    def _take(self, chosen: list[int]) -> np.ndarray:
+        """Note the choices (B,) of a step; returns codes (B,)."""
+        codes = np.full(len(chosen), -1)
+        for row, choice in enumerate(chosen):
             if self._reasons[row] is not None:
                 continue
-            if chosen_id == EOS:
+            if choice == _END:
                 self._reasons[row] = ENDED
                 continue
-            self._ids[row :: len(self._reasons), place] = chosen_id
-            codes[row] = chosen_id - self._layout.audio_offset
-            length = place + 1 - self._size
-            if self._loops(self._ids[row, self._size : place + 1]):
+            codes[row] = choice - 1
+            self._codes[row].append(choice - 1)
+            if self._loops(row):
                 self._reasons[row] = LOOPED
-            elif length == self._limits[row]:
+            elif len(self._codes[row]) == self._limits[row]:
                 self._reasons[row] = MAX_LENGTH
         return codes
 
-    def _loops(self, ids: Tensor) -> bool:
-        """Whether the last ids are so few different ones that it is a loop, or silence."""
-        size = self.settings.loop_codes
-        return 0 < size <= len(ids) and len(set(ids[-size:].tolist())) <= size // 4
+    def _loops(self, row: int) -> bool:
+        """Whether the last codes of a row, of which one is new, are so few different ones: a loop, or silence."""
+        size, codes, recent = self.settings.loop_codes, self._codes[row], self._recent[row]
+        recent[codes[-1]] += 1
+        if not 0 < size < len(codes):
+            return 0 < size == len(codes) and len(recent) <= size // 4
+        recent[codes[-1 - size]] -= 1
+        if not recent[codes[-1 - size]]:
+            del recent[codes[-1 - size]]
+        return len(recent) <= size // 4
 
 
-def logits_processors(settings: GenerationSettings, layout: Layout, prompt_ids: int) -> LogitsProcessorList:
-    """All that changes the scores before a code is chosen; `model.generate` takes it as `logits_processor` too.
+def choose(scores: Tensor, settings: GenerationSettings, uniform: Sequence[float]) -> list[int]:
+    """Choices (B,) drawn from the softmax of scores (B, V), by temperature, top-k and then top-p.
 
     Args:
+        scores: Log probabilities, up to a constant.
         settings: What is sampled.
-        layout: Vocabulary of the model.
-        prompt_ids: Length of the prompt, with its padding.
+        uniform: Random numbers (B,), at least 0 and below 1.
+
+    Raises:
+        RuntimeError: If scores are not finite.
     """
-    earliest = prompt_ids + settings.min_codes
-    processors = LogitsProcessorList([AudioCodesOnly(layout.audio_offset, layout.vocab_size, EOS, earliest)])
-    if settings.repetition_penalty:
-        processors.append(WindowedPenalty(settings.repetition_penalty, settings.repetition_window))
-    if settings.temperature:
-        processors.append(TemperatureLogitsWarper(settings.temperature))
-        if settings.top_k:
-            processors.append(TopKLogitsWarper(settings.top_k))
-        if settings.top_p < 1:
-            processors.append(TopPLogitsWarper(settings.top_p))
-    return processors
+    if not settings.temperature:
+        _check_finite(float(scores.max(-1).values.sum()))
+        return scores.argmax(-1).tolist()
+    chances = (scores / settings.temperature).softmax(-1)
+    likeliest, choices = _likeliest(chances, settings)
+    chosen = []
+    for row, number in zip(likeliest.double().cpu().numpy(), uniform, strict=True):
+        cumulative = row.cumsum()
+        _check_finite(cumulative[-1])
+        share = settings.top_p * (cumulative[-1] if settings.top_k or settings.top_p == 1 else 1)
+        last = min(cumulative.searchsorted(share), len(row) - 1)  # with it there is enough
+        chosen.append(int(cumulative.searchsorted(number * cumulative[last], side="right")))
+    return chosen if choices is None else [int(row[place]) for row, place in zip(choices, chosen, strict=True)]
 
 
-class AudioCodesOnly(LogitsProcessor):
-    """Allows audio codes and the end, and nothing else.
-
-    Args:
-        first: Id of the first audio code.
-        stop: Id after the last one.
-        end: Id that ends the audio.
-        earliest: Length, in ids with those of the prompt, from which on the end is allowed.
-    """
-
-    def __init__(self, first: int, stop: int, end: int, earliest: int = 0):
-        self.first, self.stop, self.end, self.earliest = first, stop, end, earliest
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores (B, V) with minus infinity for everything else.
-
-        Raises:
-            RuntimeError: If scores are not finite.
-        """
-        if scores.isnan().any() or scores[:, self.first : self.stop].isinf().any():
-            raise RuntimeError("the language model gives NaN or infinite scores; its weights are damaged, load others")
-        allowed = torch.full_like(scores, -torch.inf)
-        allowed[:, self.first : self.stop] = scores[:, self.first : self.stop]
-        if input_ids.shape[1] >= self.earliest:
-            allowed[:, self.end] = scores[:, self.end]
-        return allowed
+def _likeliest(chances: Tensor, settings: GenerationSettings) -> tuple[Tensor, Tensor | None]:
+    """Chances (B, n) to draw from and whose they are: the `top_k` largest, enough for `top_p`, or all as they are."""
+    count = settings.top_k or _LIKELIEST
+    while settings.top_k or settings.top_p < 1:
+        likeliest, choices = chances.topk(min(count, chances.shape[1]))
+        if settings.top_k or count >= chances.shape[1] or not (likeliest.sum(-1) <= settings.top_p).any():
+            return likeliest, choices
+        count *= 16  # a full sort takes longer than all else
+    return chances, None
 
 
-class WindowedPenalty(LogitsProcessor):
-    """Takes a penalty off the score of every id for each time it occurs among the last ids.
+def _check_finite(value: float) -> None:
+    if not math.isfinite(value):
+        raise RuntimeError("the language model gives NaN or infinite scores; its weights are damaged, load others")
 
-    The window makes it fit for speech, where every code comes back after a while, and the count stops a model from
-    staying with one code, as it does in silence.
 
-    Args:
-        penalty: Taken off for each time.
-        window: How many ids are looked at.
-    """
-
-    def __init__(self, penalty: float, window: int):
-        self.penalty, self.window = penalty, window
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores (B, V) after the ids (B, S)."""
-        last = input_ids[:, -self.window :]
-        return scores.scatter_add(1, last, torch.full(last.shape, -self.penalty, device=scores.device))
+def _random_numbers(seed: int, count: int) -> list[float]:
+    """Numbers of at least 0 and below 1."""
+    return torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).tolist()
 
 
 def _without_text(prompt: np.ndarray) -> np.ndarray:
     """Ids (S,) of a prompt less its text."""
     return np.concatenate([prompt[:1], prompt[np.argmax(prompt == AUDIO) :]])
-
-
-def _choose(scores: Tensor, generators: list[torch.Generator]) -> Tensor:
-    """Ids (B,) drawn from the softmax of scores (B, V)."""
-    chances = scores.softmax(-1)
-    return torch.cat([torch.multinomial(row, 1, generator=g) for row, g in zip(chances, generators, strict=True)])
 
 
 def _check_prompt(ids: np.ndarray, layout: Layout, context: int) -> None:

@@ -1,6 +1,6 @@
 """The language model: a Llama of transformers, built from scratch, in its own weights layout; or one of pair tokens."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from .alignment import ALIGNMENT_FILE, Alignment
 from .layout import BOS, EOS, PAD, Layout
 from .pairs import AnyLlama, PairLlamaConfig, PairLlamaForCausalLM
 from .settings import ModelSettings
+from .steps import PreparedLlama, checksum
 from .text import TEXT_FILE, TextTokenizer
 
 IGNORED = -100
@@ -74,6 +75,7 @@ class LanguageModel:
     layout: Layout
     text: TextTokenizer | None = None
     alignment: Alignment | None = None
+    _prepared: dict[tuple[int, ...], PreparedLlama] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self):
         config = self.model.config
@@ -86,6 +88,14 @@ class LanguageModel:
                 f"{self.layout.points_per_group}; they are not of the same training run"
             )
         self.layout.check_text(self.text.fingerprint if self.text else "")
+
+    def prepared(self) -> PreparedLlama:
+        """The weights as they are now, laid out for generation; done again when they have changed."""
+        key = checksum(self.model)
+        if key not in self._prepared:
+            self._prepared.clear()
+            self._prepared[key] = PreparedLlama(self.model, self.layout.audio_offset)
+        return self._prepared[key]
 
     def save(self, folder: str | Path) -> None:
         """Write everything into a folder; with a flat head any Llama runtime reads it."""

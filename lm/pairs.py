@@ -36,7 +36,7 @@ from .cache import CACHE_ARGUMENT, make_cache
 from .generation_config import fields_of
 from .layout import EOS, PAD, codes_to_indices, indices_to_codes
 
-LARGEST_CODEBOOK = 65_536  # of which `log_probs` gives all probabilities
+LARGEST_CODEBOOK = 65_536  # of which `JointHead` gives all probabilities
 FOLDER_LOADER = "from_package"  # module beside the bundled weights that finds this package
 _HONOURED = ("max_new_tokens", "max_length", "do_sample", "temperature", "top_k", "top_p")
 
@@ -110,9 +110,9 @@ class PairLlamaForCausalLM(LlamaPreTrainedModel):
         is_code = input_ids >= offset
         indices = codes_to_indices((input_ids - offset).clamp_min(0), self.points_per_group)
         others = self.model.embed_tokens(input_ids.masked_fill(is_code, 0))
-        return torch.where(is_code.unsqueeze(-1), self._embed_points(indices), others)
+        return torch.where(is_code.unsqueeze(-1), self.embed_points(indices), others)
 
-    def _embed_points(self, indices: list[Tensor]) -> Tensor:
+    def embed_points(self, indices: list[Tensor]) -> Tensor:
         """Sum (..., D) of the embeddings of the points (...) of the first groups."""
         return sum(self.point_embedding(index + self._first_row(group)) for group, index in enumerate(indices))
 
@@ -136,53 +136,24 @@ class PairLlamaForCausalLM(LlamaPreTrainedModel):
             **{CACHE_ARGUMENT: cache},
         )
 
-    def factor_logits(self, hidden: Tensor, earlier: list[Tensor]) -> Tensor:
-        """Logits of the next group's points (..., G) of states (..., D), given the points (...) of the earlier groups.
-
-        Those of the first group are (..., 1 + G): `<eos>` comes first.
-        """
-        group = len(earlier)
-        if earlier:
-            hidden = self.earlier_indices[group - 1](hidden, self._embed_points(earlier))
+    def head_rows(self, group: int) -> Tensor:
+        """Rows of the output for the points of a group (G, D); those of the first group begin with `<eos>`."""
         if self.config.tie_word_embeddings:
             eos = self.model.embed_tokens.weight[self.config.eos_token_id].unsqueeze(0)
             rows = torch.cat([eos, self.point_embedding.weight])
         else:
             rows = self.point_head.weight
-        first = self._first_row(group) + (group > 0)
-        return nn.functional.linear(hidden, rows[first : 1 + self._first_row(group + 1)])
+        return rows[self._first_row(group) + (group > 0) : 1 + self._first_row(group + 1)]
 
-    def check_codebook(self) -> None:
-        """Refuse a codebook too large for `log_probs`.
+    def factor_logits(self, hidden: Tensor, earlier: list[Tensor]) -> Tensor:
+        """Logits of the next group's points (..., G) of states (..., D), given the points (...) of the earlier groups.
 
-        Raises:
-            ValueError: If it is.
+        Those of the first group are (..., 1 + G): `<eos>` comes first.
         """
-        if self.config.codebook_size > LARGEST_CODEBOOK:
-            raise ValueError(
-                f"the probabilities of {self.config.codebook_size:,} codes are too many to compute for every token "
-                f"(the limit is {LARGEST_CODEBOOK:,}); use the generate of the model"
-            )
-
-    def log_probs(self, hidden: Tensor) -> Tensor:
-        """Log probabilities (B, num_ids) of all ids after states (B, D), for codebooks of moderate size.
-
-        Those of text and specials but `<eos>` are minus infinity.
-
-        Raises:
-            ValueError: If the codebook is too large; `generate` draws one point after another instead.
-        """
-        self.check_codebook()
-        joint = self.factor_logits(hidden, []).float().log_softmax(-1)
-        end, joint = joint[:, :1], joint[:, 1:]  # joint: (B, codes of the groups so far), the first varies fastest
-        for group in range(1, len(self.points_per_group)):
-            codes = torch.arange(joint.shape[1], device=hidden.device)
-            earlier = codes_to_indices(codes, self.points_per_group[:group])
-            next_point = self.factor_logits(hidden.unsqueeze(1), earlier).float().log_softmax(-1)  # (B, codes, G)
-            joint = (joint.unsqueeze(1) + next_point.transpose(1, 2)).flatten(1)
-        others = joint.new_full((len(hidden), self.config.vocab_size), -torch.inf)
-        others[:, EOS] = end[:, 0]
-        return torch.cat([others, joint], 1)
+        rows = self.head_rows(len(earlier))
+        if earlier:
+            hidden = self.earlier_indices[len(earlier) - 1](hidden, self.embed_points(earlier))
+        return nn.functional.linear(hidden, rows)
 
     @torch.no_grad()
     def generate(
@@ -268,6 +239,49 @@ class PairLlamaForCausalLM(LlamaPreTrainedModel):
             indices.append(chosen)
         ids = indices_to_codes(indices, self.points_per_group) + self.config.vocab_size
         return ids.masked_fill(ends, EOS)
+
+
+class JointHead:
+    """Log probabilities (B, 1 + codes) of `<eos>` and all codes after states (B, D), in float32.
+
+    What does not depend on the states is computed once, so a factor for all points of the groups before is one product
+    of matrices.
+
+    Args:
+        model: The model; its weights are copied.
+
+    Raises:
+        ValueError: If the codebook is too large; `generate` draws one point after another instead.
+    """
+
+    def __init__(self, model: PairLlamaForCausalLM):
+        if model.config.codebook_size > LARGEST_CODEBOOK:
+            raise ValueError(
+                f"the probabilities of {model.config.codebook_size:,} codes are too many to compute for every token "
+                f"(the limit is {LARGEST_CODEBOOK:,}); use the generate of the model"
+            )
+        groups = model.points_per_group
+        self._first = model.head_rows(0).float()
+        self._factors = []  # of the later groups: weights of the state, table (codes so far, D), rows, rows of the MLP
+        for group, mlp in enumerate(model.earlier_indices, start=1):
+            assert isinstance(mlp, _EarlierIndices)
+            of_state, of_earlier = mlp.up.weight.float().chunk(2, dim=1)
+            codes = torch.arange(math.prod(groups[:group]), device=of_state.device)
+            earlier = mlp.norm(model.embed_points(codes_to_indices(codes, groups[:group])))
+            rows = model.head_rows(group).float()
+            table = nn.functional.linear(earlier.float(), of_earlier)
+            self._factors.append((of_state, table, rows, rows @ mlp.down.weight.float()))
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """See the class; codes whose first points differ alone lie side by side."""
+        linear, hidden = nn.functional.linear, hidden.float()
+        first = linear(hidden, self._first).log_softmax(-1)
+        end, joint = first[:, :1], first[:, 1:]  # joint: (B, codes of the groups so far), the first varies fastest
+        for of_state, table, rows, rows_of_mlp in self._factors:
+            inner = nn.functional.silu(linear(hidden, of_state).unsqueeze(1) + table)  # (B, codes so far, D)
+            factor = (linear(inner, rows_of_mlp) + linear(hidden, rows).unsqueeze(1)).log_softmax(-1)
+            joint = (joint.unsqueeze(1) + factor.transpose(1, 2)).flatten(1)
+        return torch.cat([end, joint], 1)
 
 
 def _warpers(settings: dict[str, Any]) -> list[LogitsProcessor]:

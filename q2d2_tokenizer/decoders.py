@@ -16,6 +16,7 @@ from .layers import (
     FramePart,
     Stage,
     frame_signal,
+    multiply,
     overlap_add,
     total_context,
 )
@@ -50,7 +51,7 @@ class IstftHead(Float32Buffers):
 
     def _spectrum(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Real and imaginary part (B, T, n_fft // 2 + 1) of every frame."""
-        log_magnitude, phase = self.project(x).float().chunk(2, dim=-1)
+        log_magnitude, phase = multiply(x, self.project.weight, self.project.bias).float().chunk(2, dim=-1)
         magnitude = log_magnitude.clamp_max(math.log(self.n_fft)).exp()  # a full-scale frame cannot be louder
         return magnitude * phase.cos(), magnitude * phase.sin()
 

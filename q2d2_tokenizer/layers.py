@@ -1,6 +1,8 @@
 """Blocks used by more than one part of the codec."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import NamedTuple
 
@@ -84,6 +86,37 @@ def mel_filters(
     distances = corners - np.linspace(0, sampling_rate // 2, num_bins)[:, np.newaxis]  # (num_bins, num_bands + 2)
     filters = np.maximum(0.0, np.minimum(-distances[:, :-2] / widths[:-1], distances[:, 2:] / widths[1:]))
     return filters * (2.0 / (corners[2:] - corners[:-2])) if equal_areas else filters
+
+
+_takes_onednn: ContextVar[bool] = ContextVar("_takes_onednn", default=False)
+
+
+@contextmanager
+def fast_products() -> Iterator[None]:
+    """`multiply` may take oneDNN within: `encode` and `decode` say so, training does not, whatever autograd does."""
+    token = _takes_onednn.set(True)
+    try:
+        yield
+    finally:
+        _takes_onednn.reset(token)
+
+
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
+    """A linear layer over x (..., C), and then a GELU if `activation` is `gelu`.
+
+    On a CPU of x86 oneDNN is faster: its float32 products take half the time of those of MKL on AMD.
+    """
+    if not torch.compiler.is_compiling() and _takes_onednn.get() and _has_onednn(x, weight, bias):
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "none")
+    y = F.linear(x, weight, bias)
+    return F.gelu(y) if activation == "gelu" else y
+
+
+def _has_onednn(*tensors: Tensor | None) -> bool:
+    if torch.jit.is_tracing() or not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+        return False
+    are_plain = all(x is None or (x.device.type, x.dtype) == ("cpu", torch.float32) for x in tensors)
+    return are_plain and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def _convolve_depthwise(conv: nn.Conv1d, x: Tensor) -> Tensor:
@@ -172,8 +205,8 @@ class ConvNeXtBlock(nn.Module):
         y = _normalize(self.norm, _convolve_depthwise(self.depthwise, x))  # (B, T, C)
         if x.dtype == torch.float64:  # from here on in the precision of the weights
             x, y = x.to(self.scale.dtype), y.to(self.scale.dtype)
-        y = self.contract(F.gelu(self.expand(y)))
-        return x + self.scale * y
+        y = multiply(y, self.expand.weight, self.expand.bias, "gelu")
+        return torch.addcmul(x, self.scale, multiply(y, self.contract.weight, self.contract.bias))
 
 
 class ConvNeXtBackbone(FramePart):
@@ -210,14 +243,14 @@ class ConvNeXtBackbone(FramePart):
 
     def _embed(self, x: Tensor, frame_mask: Tensor | None) -> Tensor:
         conv, x, margin = self.embed, _masked(x, frame_mask), _margin(self.embed)
-        if x.dtype == torch.float64:
-            assert conv.bias is not None
-            x = F.conv1d(x.transpose(1, 2), conv.weight.to(x.dtype), conv.bias.to(x.dtype), padding=margin)
-            return _normalize(self.norm, x.transpose(1, 2))
+        assert conv.bias is not None
         # As a matrix product: rounding of a convolution depends on the number of frames, that of a product does not.
         num_frames, padded = x.shape[1], F.pad(x, (0, 0, margin, margin))
         windows = torch.cat([padded[:, i : i + num_frames] for i in range(conv.kernel_size[0])], dim=-1)  # (B, T, k C)
-        return _normalize(self.norm, F.linear(windows, conv.weight.transpose(1, 2).flatten(1), conv.bias))
+        weight, bias = conv.weight.transpose(1, 2).flatten(1), conv.bias
+        if x.dtype == torch.float64:
+            weight, bias = weight.to(x.dtype), bias.to(x.dtype)
+        return _normalize(self.norm, multiply(windows, weight, bias))
 
     def _normalize_last(self, x: Tensor, frame_mask: Tensor | None) -> Tensor:
         return self.final_norm(x)

@@ -20,6 +20,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 from .configuration_q2d2 import Q2D2Config
 from .decoders import DECODERS
 from .encoders import ENCODERS
+from .layers import fast_products
 from .quantizers import QUANTIZERS
 from .quantizers_baselines import FiniteScalarQuantizer  # noqa: F401  (registers it, and its neighbours)
 from .streaming import ChunkDecoder, ChunkEncoder, Q2D2DecoderCache, Q2D2EncoderCache
@@ -192,7 +193,7 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
         lengths = check_audio(input_values, padding_mask, is_chunk)
         check_float32(self.encoder, self.quantizer)
         samples = input_values[:, 0].float()
-        with torch.autocast(samples.device.type, enabled=False):  # it would change tokens
+        with torch.autocast(samples.device.type, enabled=False), fast_products():  # autocast would change tokens
             if is_chunk:
                 check_chunk(self, "encoder", cache, Q2D2EncoderCache, lengths, samples.shape[1])
                 codes, cache = self._chunk_encoder()(samples, cache, not use_streaming)
@@ -211,8 +212,7 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
     def _encode_recordings(self, recordings: list[Tensor]) -> list[Tensor]:
         """Codes (T,) of each recording (N,)."""
         if self.encoder.context_frames is not None:
-            encode = self._chunk_encoder()
-            return [encode(samples.unsqueeze(0), None, True)[0][0] for samples in recordings]
+            return self._chunk_encoder().recordings(recordings)
         padded = [F.pad(samples, (0, -len(samples) % self.config.hop_length)) for samples in recordings]
         return [self.quantizer.encode(self.encoder(samples.view(1, 1, -1), exact=True))[0] for samples in padded]
 
@@ -248,7 +248,7 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
         is_chunk = use_streaming or cache is not None
         lengths = check_codes(audio_codes, audio_codes_mask, self.quantizer.codebook_size, is_chunk)
         codes, hop = audio_codes[:, 0], self.config.hop_length
-        with torch.autocast(codes.device.type, enabled=False):
+        with torch.autocast(codes.device.type, enabled=False), fast_products():
             if is_chunk:
                 check_chunk(self, "decoder", cache, Q2D2DecoderCache, lengths, codes.shape[1])
                 audio, cache = self._chunk_decoder()(codes, cache, not use_streaming)
@@ -270,8 +270,7 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
     def _decode_recordings(self, recordings: list[Tensor]) -> list[Tensor]:
         """Audio (T * hop_length,) of the tokens (T,) of each recording."""
         if self.decoder.context_frames is not None:
-            decode = self._chunk_decoder()
-            return [decode(codes.unsqueeze(0), None, True)[0][0] for codes in recordings]
+            return self._chunk_decoder().recordings(recordings)
         quantized = [self.quantizer.decode(codes.unsqueeze(0)) for codes in recordings]
         return [self.decoder(latents).flatten().float() for latents in quantized]
 

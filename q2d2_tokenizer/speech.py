@@ -32,7 +32,7 @@ Recording = str | Path | np.ndarray
 
 def decode_chunks(codec: Q2D2Model, codes: Iterable[int]) -> Iterator[np.ndarray]:
     """Audio (n,) of codes in short chunks, each as soon as it is determined; see `decode_in_chunks`."""
-    return decode_in_chunks(codec, codes, tokens_per_chunk=_CHUNK_CODES)
+    return decode_in_chunks(codec, codes, tokens_per_chunk=_CHUNK_CODES, is_live=True)
 
 
 class Utterance:

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .encoders import Encoder
-from .layers import FramePart, Stage, exact_dtype, total_context
+from .layers import FramePart, Stage, apply_stages, exact_dtype, total_context
 from .quantizers import Quantizer
 
 _BLOCKS_PER_CALL = {"cpu": 1}  # accelerators need many blocks at a time to be busy
@@ -120,6 +120,30 @@ def _frame_mask(first: int, frames: Tensor, num_frames: int | None) -> Tensor | 
     return mask.expand(frames.shape[0], -1)
 
 
+def pack(recordings: list[Tensor], stages: list[Stage]) -> tuple[Tensor, Tensor]:
+    """Frames (1, T, ...) of recordings (T_i, ...), one after the other, and whose they are (1, T).
+
+    Between two lie as many frames of zeros, of number -1, as a stage has context. Every stage takes frames outside of a
+    recording for zeros, so none sees another one.
+    """
+    count = max(context for _, context in stages)
+    zeros = recordings[0].new_zeros(count, *recordings[0].shape[1:])
+    frames = torch.cat([part for recording in recordings for part in (recording, zeros)][:-1])
+    owners = [F.pad(torch.full((len(recording),), i), (0, count), value=-1) for i, recording in enumerate(recordings)]
+    return frames.unsqueeze(0), torch.cat(owners)[: len(frames)].unsqueeze(0).to(frames.device)
+
+
+def unpack(frames: Tensor, owners: Tensor) -> list[Tensor]:
+    """Frames (T_i, ...) of each recording, from those (1, T, ...) of all that were packed."""
+    counts = torch.bincount(owners[owners >= 0]).tolist()
+    return list(frames[owners >= 0].split(counts))
+
+
+def _mask_of(owners: Tensor) -> Tensor | None:
+    """Which packed frames (1, T) lie inside a recording; None if all do."""
+    return owners >= 0 if owners.min() < 0 else None
+
+
 def exact_copy(module: Module, dtype: torch.dtype) -> Module:
     """A module that computes in another precision; it shares everything else with the module, which stays as it is."""
 
@@ -174,6 +198,27 @@ class _InBlocks(Generic[Cache]):
         """What the next values (B, N) determine, and the cache for those behind them."""
         raise NotImplementedError
 
+    def together(self, recordings: list[Tensor]) -> list[Tensor]:
+        """What short recordings (N,) determine, computed at once."""
+        raise NotImplementedError
+
+    def recordings(self, recordings: list[Tensor]) -> list[Tensor]:
+        """What whole recordings (N,) determine: the short ones together, in little memory, each long one in blocks."""
+        outputs: list[Tensor] = []
+        group: list[Tensor] = []
+        for recording in recordings:
+            size = self._values_per_call(recording.device)
+            if group and sum(map(len, group)) + len(recording) > size:
+                outputs, group = outputs + self.together(group), []
+            if len(recording) > size:
+                outputs.append(self(recording.unsqueeze(0), None, True)[0][0])
+            else:
+                group.append(recording)
+        return outputs + self.together(group) if group else outputs
+
+    def _values_per_call(self, device: torch.device) -> int:
+        return self.values_per_block * _BLOCKS_PER_CALL.get(device.type, _BLOCKS_PER_CALL_ON_ACCELERATORS)
+
     def __call__(self, values: Tensor, cache: Cache | None, is_last: bool) -> tuple[Tensor, Cache]:
         """What the next values (B, N) determine, and the cache for those behind them.
 
@@ -182,8 +227,7 @@ class _InBlocks(Generic[Cache]):
             cache: Cache of those before; None at the beginning.
             is_last: Whether the recordings end here.
         """
-        cache = self.start(values) if cache is None else cache
-        size = self.values_per_block * _BLOCKS_PER_CALL.get(values.device.type, _BLOCKS_PER_CALL_ON_ACCELERATORS)
+        cache, size = self.start(values) if cache is None else cache, self._values_per_call(values.device)
         outputs, blocks = [], torch.tensor_split(values, max(1, round(values.shape[1] / size)), dim=1)
         for i, block in enumerate(blocks):
             output, cache = self.block(block, cache, is_last and i == len(blocks) - 1)
@@ -227,6 +271,18 @@ class ChunkEncoder(_InBlocks[Q2D2EncoderCache]):
         begin = (num_whole - 2 * self.context) * self.hop_length  # of what the samples to come need
         return codes, Q2D2EncoderCache(samples[:, begin:].clone(), state)
 
+    def together(self, recordings: list[Tensor]) -> list[Tensor]:
+        hop = self.hop_length
+        frames, owners = pack([F.pad(x, (0, -len(x) % hop)).view(-1, hop) for x in recordings], self.stages)
+        codes, stable = self.quantizer.encode_stable(apply_stages(self.stages, frames, _mask_of(owners)))
+        unsure = ~stable & (owners >= 0)
+        if unsure.any():
+            margins, size = (self.context, self.context), 2 * self.context + 1
+            masks = F.pad(owners, margins, value=-1).unfold(1, size, 1)[unsure] == owners[unsure].unsqueeze(-1)
+            windows = F.pad(frames, (0, 0, *margins)).unfold(1, size, 1)[unsure].movedim(-1, 1)
+            codes[unsure] = self.exact_encoder(windows * masks.unsqueeze(-1), masks)
+        return unpack(codes, owners)
+
     def _windows(self, frames: Tensor, first: int, num_frames: int | None, count: int) -> tuple[Tensor, Tensor]:
         """Windows (B, count, W, hop_length) around the last frames, and which frames (B, count, W) of them are inside.
 
@@ -267,3 +323,8 @@ class ChunkDecoder(_InBlocks[Q2D2DecoderCache]):
         quantized = self.quantizer.decode(values).to(self.dtype)
         audio, state = advance(self.stages, quantized, cache.frames, is_last)
         return audio.flatten(1).float(), Q2D2DecoderCache(len(values), state)
+
+    def together(self, recordings: list[Tensor]) -> list[Tensor]:
+        codes, owners = pack(recordings, self.stages)
+        audio = apply_stages(self.stages, self.quantizer.decode(codes).to(self.dtype), _mask_of(owners))
+        return [frames.flatten().float() for frames in unpack(audio, owners)]

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+import torch.nn.functional as F
 from test_modeling_q2d2 import HOP, SEANET, VOCOS, make_model, noise
 from torch import Tensor
 
@@ -163,6 +164,35 @@ def test_rounding_does_not_change_tokens(lattice: str, monkeypatch):
     assert 20 < recount.count < 200  # so the test sees some, and they are the smaller part
     disturbed(monkeypatch, 2e-2)
     assert not torch.equal(model.encode(audio).audio_codes, expected)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_that_are_computed_together_do_not_see_each_other(seed: int, monkeypatch):
+    model, generator = make_model(block_frames=60), torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, 40 * HOP, (25,), generator=generator).tolist() + [1, HOP, 60 * HOP, 61 * HOP, 200 * HOP]
+    lengths = [lengths[i] for i in torch.randperm(len(lengths), generator=generator)]
+    recordings = [noise(1, length, seed=1 + i) for i, length in enumerate(lengths)]
+    alone = [model.encode(audio.unsqueeze(0)).audio_codes[0] for audio in recordings]
+    recount = Recount(monkeypatch)
+    monkeypatch.setattr(quantizers, "ROUNDING_MARGIN", 1e-2)
+    disturbed(monkeypatch, 1e-2)
+    mask = torch.arange(max(lengths) + seed) < torch.tensor(lengths).unsqueeze(1)
+    audio = torch.stack([F.pad(one, (0, mask.shape[1] - one.shape[1]), value=0.3) for one in recordings])
+    batch = model.encode(audio, mask)
+    assert recount.count > 20  # the test sees tokens near a border, at ends and beside other recordings too
+    for codes, inside, expected in zip(batch.audio_codes, batch.audio_codes_mask.bool(), alone, strict=True):
+        assert torch.equal(codes[:, inside], expected)
+
+
+def test_short_rows_are_computed_together(monkeypatch):
+    model, calls = make_model(block_frames=60), []
+    monkeypatch.setattr(
+        model.encoder.backbone,
+        "_embed",
+        lambda x, mask, f=model.encoder.backbone._embed: calls.append(len(x[0])) or f(x, mask),
+    )
+    model.encode(noise(12, 1, 9 * HOP))
+    assert len(calls) == 2 and max(calls) < 60 + 6 * 3  # 6 and 6 rows, with 3 frames of zeros between two
 
 
 def near_ties(monkeypatch: pytest.MonkeyPatch) -> tuple[Q2D2Model, list[Tensor], list[Tensor]]:

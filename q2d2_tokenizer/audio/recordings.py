@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from ..modeling_q2d2 import Q2D2Model
 from .files import replaced_when_complete
 from .reading import stream_audio
 
 _TOKENS_PER_CHUNK = 4096
+_NONE = np.empty(0, np.int64)
+_FIRST_TOKENS = 8  # of which there is audio at first; those behind them are its context
 
 
 def encode_chunks(model: Q2D2Model, chunks: Iterable[np.ndarray]) -> tuple[np.ndarray, int]:
@@ -41,8 +44,62 @@ def encode_chunks(model: Q2D2Model, chunks: Iterable[np.ndarray]) -> tuple[np.nd
     return np.concatenate(codes), num_samples
 
 
+class BatchEncoder:
+    """Encodes recordings one after the other as they are added, short ones together, which is faster.
+
+    Args:
+        model: The codec.
+    """
+
+    def __init__(self, model: Q2D2Model):
+        self._model = model
+        self._codes: list[np.ndarray] = []
+        is_local = model.encoder_latency_samples is not None
+        self._block = model.config.block_frames * model.config.hop_length if is_local else 0  # longest that is short
+        self._waiting: dict[int, np.ndarray] = {}  # short recordings by their number
+
+    def add(self, chunks: Iterable[np.ndarray]) -> int:
+        """Read the chunks of a recording, as `encode_chunks` does; returns its number of samples.
+
+        A recording whose chunks raise an error is not added.
+        """
+        chunks = iter(chunks)
+        start = list(itertools.islice(chunks, 2))
+        if len(start) > 1 or not 0 < len(start[0]) <= self._block or not np.isfinite(start[0]).all():
+            codes, num_samples = encode_chunks(self._model, itertools.chain(start, chunks))
+            self._codes.append(codes)
+            return num_samples
+        self._waiting[len(self._codes)] = start[0]
+        self._codes.append(_NONE)
+        if len(self._waiting) * max(map(len, self._waiting.values())) > 2 * self._block:
+            self._encode_waiting()
+        return len(start[0])
+
+    def finish(self) -> list[np.ndarray]:
+        """Tokens (T,) int64 of all recordings that were added, in their order."""
+        self._encode_waiting()
+        return self._codes
+
+    def _encode_waiting(self) -> None:
+        if not self._waiting:
+            return
+        recordings = [torch.from_numpy(audio) for audio in self._waiting.values()]
+        audio = pad_sequence(recordings, batch_first=True).unsqueeze(1).to(self._model.device)
+        mask = pad_sequence([torch.ones(len(one), dtype=torch.bool) for one in recordings], batch_first=True)
+        output = self._model.encode(audio, mask.to(audio.device))
+        for number, codes, inside in zip(
+            self._waiting, output.audio_codes[:, 0], output.audio_codes_mask.bool(), strict=True
+        ):
+            self._codes[number] = codes[inside].cpu().numpy()
+        self._waiting = {}
+
+
 def decode_in_chunks(
-    model: Q2D2Model, codes: Iterable[int], num_samples: int | None = None, tokens_per_chunk: int | None = None
+    model: Q2D2Model,
+    codes: Iterable[int],
+    num_samples: int | None = None,
+    tokens_per_chunk: int | None = None,
+    is_live: bool = False,
 ) -> Iterator[np.ndarray]:
     """Audio of tokens in chunks (N,) float32, each as soon as it is determined; together it is that of all tokens.
 
@@ -53,11 +110,14 @@ def decode_in_chunks(
         codes: Tokens (T,) of one recording, maybe as they come.
         num_samples: Length of the recording; whole frames if left out.
         tokens_per_chunk: How many tokens to take at a time.
+        is_live: Whether to decode the first tokens as soon as they give audio.
 
     Raises:
         ValueError: If the tokens are out of range, or too few or too many for `num_samples`.
     """
-    size = None if model.decoder_latency_samples is None else tokens_per_chunk or _TOKENS_PER_CHUNK
+    context = model.decoder.context_frames
+    usual = None if context is None else tokens_per_chunk or _TOKENS_PER_CHUNK
+    size = context + _FIRST_TOKENS if is_live and context is not None else usual
     codes, cache, follows = iter(codes), None, True
     while follows:
         taken = np.fromiter(itertools.islice(codes, size), np.int64)
@@ -66,7 +126,7 @@ def decode_in_chunks(
             return
         chunk = torch.from_numpy(taken).to(model.device).view(1, 1, -1)
         output = model.decode(chunk, num_samples=None if follows else num_samples, cache=cache, use_streaming=follows)
-        cache = output.cache
+        cache, size = output.cache, usual
         if output.audio_values.numel():
             yield output.audio_values[0, 0].cpu().numpy()
 

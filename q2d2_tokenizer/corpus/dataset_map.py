@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..audio.reading import stream_from_column
-from ..audio.recordings import encode_chunks
+from ..audio.recordings import BatchEncoder
 from ..modeling_q2d2 import Q2D2Model
 
 _PROCESS_OF_IMPORT = os.getpid()
@@ -102,12 +102,11 @@ class TokenizeAudio:
             torch.set_num_threads(1)  # before anything computes: OpenMP hangs in forked processes, and cores are shared
         cells = self._cells(batch)
         model = self._model()
-        codes, lengths = [], []
+        lengths, encoder = [], BatchEncoder(model)
         for number, cell in enumerate(cells):
             chunks = self._chunks(cell, f"row {indices[number]}" if indices else f"row {number} of its batch")
-            row_codes, num_samples = encode_chunks(model, chunks)
-            codes.append(row_codes)
-            lengths.append(num_samples)
+            lengths.append(encoder.add(chunks))
+        codes = encoder.finish()
         return {
             "audio_codes": codes,
             "num_samples": lengths,

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ..audio.errors import AudioError, SilentAudioError, TooLongAudioError
 from ..audio.files import write_atomically
-from ..audio.recordings import encode_chunks
+from ..audio.recordings import BatchEncoder
 from ..modeling_q2d2 import Q2D2Model
 from .cells import announced_seconds, read_cell
 from .options import CorpusOptions
@@ -209,21 +209,21 @@ class CorpusTokenizer:
 
     def _tokenize(self, batch: Batch, rejects: list[Rejected], progress: Progress) -> pa.Table:
         """Rows of a shard for the rows of a batch that have usable audio."""
-        kept, codes, lengths = [], [], []
+        kept, lengths, encoder = [], [], BatchEncoder(self.model)
         rate = self.model.config.sampling_rate
         for number, (row_id, cell) in enumerate(zip(batch.ids, batch.cells, strict=True)):
             try:
-                row_codes, num_samples = encode_chunks(self.model, read_recording(cell, rate, self.options))
+                num_samples = encoder.add(read_recording(cell, rate, self.options))
             except AudioError as error:
                 rejects.append(Rejected(row_id, error.reason, str(error)))
                 progress.add(0.0)
                 continue
-            codes.append(row_codes.astype(np.int32))
             kept.append(number)
             lengths.append(num_samples)
             progress.add(num_samples / rate)
+        codes = encoder.finish()
         offsets = np.cumsum([0, *map(len, codes)], dtype=np.int32)
-        flat = np.concatenate([np.empty(0, np.int32), *codes])
+        flat = np.concatenate([np.empty(0, np.int64), *codes]).astype(np.int32)
         columns = {
             "id": pa.array([batch.ids[number] for number in kept], pa.string()),
             "codes": pa.ListArray.from_arrays(offsets, flat),

@@ -10,7 +10,7 @@ from q2d2_tokenizer import Q2D2Config, Q2D2Model
 from q2d2_tokenizer.audio import reading as audio
 from q2d2_tokenizer.audio import recordings
 from q2d2_tokenizer.audio.reading import read_audio, stream_audio, stream_from_column, to_mono
-from q2d2_tokenizer.audio.recordings import decode_in_chunks, decode_to_file, encode_chunks, encode_file
+from q2d2_tokenizer.audio.recordings import BatchEncoder, decode_in_chunks, decode_to_file, encode_chunks, encode_file
 
 RATE = 24000
 
@@ -97,3 +97,15 @@ def test_nothing_is_written_if_tokens_do_not_fit(tiny_model, tmp_path):
         with pytest.raises(ValueError, match=r"within 0 and|takes 1 tokens"):
             decode_to_file(tiny_model, np.array(codes), num_samples, tmp_path / "a.wav")
     assert not list(tmp_path.iterdir())
+
+
+def test_recordings_of_a_batch_are_those_alone(tiny_model, speech_like):
+    recordings = [speech_like(n, n) for n in (1, 5000, 12_000, 400_000, 320, 70_000, 70_000, 90_000)]
+    encoder, chunked = BatchEncoder(tiny_model), np.split(recordings[2], [7000])
+    for number, recording in enumerate(recordings):
+        assert encoder.add(chunked if number == 2 else [recording]) == len(recording)
+        for wrong in (np.zeros(0, np.float32), np.array([np.nan], np.float32)):
+            with pytest.raises(ValueError, match="sample"):
+                encoder.add([wrong])  # is not added, and the others are there
+    for codes, recording in zip(encoder.finish(), recordings, strict=True):
+        assert codes.tolist() == encode_chunks(tiny_model, [recording])[0].tolist()

@@ -1,12 +1,20 @@
 """Generation: equal to transformers, to itself without cache and alone, what it allows, and how it ends."""
 
+import copy
 import dataclasses
 
 import numpy as np
 import pytest
 import torch
 from language_models import CODES, GROUPS, TINY
-from transformers import GenerationConfig, LlamaForCausalLM
+from transformers import (
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from lm.cache import CACHE_ARGUMENT, make_cache
 from lm.generate import (
@@ -16,12 +24,14 @@ from lm.generate import (
     Generation,
     GenerationSettings,
     _without_text,
+    choose,
     generate_codes,
-    logits_processors,
     make_prompt,
 )
 from lm.layout import AUDIO, BOS, EOS, PAD, Layout
 from lm.model import LanguageModel, ModelSettings, make_language_model
+from lm.pairs import JointHead
+from lm.steps import CachedSteps, PreparedLlama
 from lm.text import train_text_tokenizer
 
 GREEDY = GenerationSettings(temperature=0.0, max_codes=12)
@@ -66,7 +76,7 @@ def prompts(language_model: LanguageModel) -> list[np.ndarray]:
 def uncached_scores(
     language_model: LanguageModel, prompt: np.ndarray, codes: np.ndarray, num_spoken: int = 0
 ) -> torch.Tensor:
-    """Scores (T, V) of all ids at the place of each code (T,) after a prompt."""
+    """Log probabilities (T, 1 + CODES) of the end and all codes at the place of each code (T,) after a prompt."""
     model, layout = language_model.model, language_model.layout
     ids = torch.from_numpy(np.concatenate([prompt, layout.codes_to_ids(codes)]))[None]
     mask = torch.ones_like(ids)  # without it, transformers takes positions that start again for packed sequences
@@ -74,7 +84,10 @@ def uncached_scores(
     if positions is not None:
         positions = torch.cat([positions, positions[:, -1:] + 1 + torch.arange(len(codes))], dim=1)
     output = model(ids, mask, position_ids=positions, use_cache=False)
-    scores = output.logits[0] if "logits" in output else model.log_probs(output.last_hidden_state[0])
+    if "logits" in output:
+        scores = output.logits[0].log_softmax(-1)[:, [EOS, *range(layout.audio_offset, layout.vocab_size)]]
+    else:
+        scores = JointHead(model)(output.last_hidden_state[0])
     return scores[len(prompt) - 1 : -1]
 
 
@@ -137,8 +150,7 @@ def test_cached_scores_are_those_without_a_cache(any_model):
     for prompt in prompts(any_model):
         (generated,) = generate_codes(any_model, [prompt], GREEDY)
         scores = uncached_scores(any_model, prompt, generated.codes)
-        scores[:, : any_model.layout.audio_offset] = -torch.inf
-        expected = scores.argmax(-1) - any_model.layout.audio_offset
+        expected = scores[:, 1:].argmax(-1)
         assert len(generated.codes) and generated.codes.tolist() == expected.tolist()
 
 
@@ -150,7 +162,7 @@ def test_the_text_of_a_voice_lies_on_its_codes(head):
     spoken = len(model.text.encode(TEXTS[1]))
     (generated,) = generate_codes(model, [prompt], GREEDY, [TEXTS[1]])
     for num_spoken in (0, spoken):
-        scores = uncached_scores(model, prompt, generated.codes, num_spoken)[:, model.layout.audio_offset :]
+        scores = uncached_scores(model, prompt, generated.codes, num_spoken)[:, 1:]
         assert (scores.argmax(-1).tolist() == generated.codes.tolist()) == (num_spoken == spoken)
 
 
@@ -159,7 +171,7 @@ def test_guidance_moves_scores_away_from_those_without_the_text(any_model):
     scale, differ = 3.0, False
 
     def log_probs(prompt: np.ndarray, codes: np.ndarray) -> torch.Tensor:
-        return uncached_scores(any_model, prompt, codes).log_softmax(-1)[:, any_model.layout.audio_offset :]
+        return uncached_scores(any_model, prompt, codes)[:, 1:]
 
     for prompt in prompts(any_model)[:2]:
         codes = generate_codes(any_model, [prompt], dataclasses.replace(GREEDY, guidance_scale=scale))[0].codes
@@ -182,11 +194,8 @@ def test_the_candidate_is_kept_whose_codes_gain_most_from_the_text(any_model):
     assert kept_codes[2].tolist() == speech.codes.tolist()  # there is no text to compare by
 
     def gain(prompt: np.ndarray, codes: np.ndarray) -> float:
-        with_text, without = (
-            uncached_scores(any_model, p, codes).log_softmax(-1) for p in (prompt, _without_text(prompt))
-        )
-        ids = torch.from_numpy(any_model.layout.codes_to_ids(codes))[:, None]
-        return float((with_text - without).gather(1, ids).mean())
+        with_text, without = (uncached_scores(any_model, p, codes) for p in (prompt, _without_text(prompt)))
+        return float((with_text - without)[:, 1:].gather(1, torch.from_numpy(codes)[:, None]).mean())
 
     for row, prompt in enumerate(texts[:2]):
         candidates = [
@@ -233,6 +242,78 @@ def test_the_loop_of_pair_models_places_text_too():
     new = greedy[0, len(prompt) :]
     points = torch.where(new == EOS, -1, (new - language_model.layout.audio_offset) % GROUPS[0])
     assert (first - 1).tolist() == points.tolist()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "changes", [{}, {"num_key_value_heads": 1, "attention_bias": True, "mlp_bias": True}, {"is_float16": True}]
+)
+def test_steps_are_those_of_transformers(changes):
+    torch.manual_seed(0)
+    is_float16 = changes.pop("is_float16", False)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=60, initializer_range=0.3, **sizes, **changes)).eval()
+    for weight in model.parameters():
+        weight.copy_(torch.randn_like(weight) * 0.3 if weight.ndim == 1 else weight)
+        weight.copy_(weight.half() if is_float16 else weight)
+    ids, starts = torch.randint(1, 60, (3, 20)), [0, 5, 8]
+    mask = torch.arange(20) >= torch.tensor(starts)[:, None]
+    positions = mask.cumsum(1) - 1
+    expected = model.model(ids, mask.long(), position_ids=positions.clamp(min=0)).last_hidden_state
+    llama = PreparedLlama(model, 10)
+    steps = CachedSteps(llama, positions.clamp(min=0), starts)
+    states = [steps.read(llama.embed(ids[:, :12])), *(steps.step(llama.embed(ids[:, i]), i) for i in range(12, 20))]
+    assert torch.allclose(torch.stack(states, 1), expected[:, 11:], atol=1e-4)
+    log_probs = model.lm_head(expected[:, -1]).log_softmax(-1)
+    assert torch.allclose(llama.log_probs(states[-1])[:, 1:], log_probs[:, 10:], atol=1e-4)
+    assert torch.equal(llama.embed_codes(np.array([3, 7])), model.model.embed_tokens.weight[[13, 17]])
+
+
+def test_weights_may_change_between_generations(any_model):
+    prompt = prompts(any_model)[:1]
+    model = dataclasses.replace(any_model, model=copy.deepcopy(any_model.model))
+    before = generate_codes(model, prompt, GREEDY)[0].codes
+    assert model.prepared() is model.prepared()
+    for weight in model.model.model.layers.parameters():
+        weight.data.neg_()
+    expected = generate_codes(dataclasses.replace(model), prompt, GREEDY)[0].codes
+    after = generate_codes(model, prompt, GREEDY)[0].codes
+    assert after.tolist() == expected.tolist() != before.tolist()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"top_p": 1.0}, {"top_p": 0.8, "temperature": 0.7}, {"top_k": 9, "top_p": 0.7}, {"top_k": 9, "top_p": 1.0}],
+)
+def test_choices_follow_the_joint_probabilities(changes):
+    torch.manual_seed(0)
+    settings, scores = (
+        GenerationSettings(**{"temperature": 1.0} | changes),
+        torch.randn(1, 2000),
+    )  # more than are sorted
+    warpers = [TemperatureLogitsWarper(settings.temperature)]
+    warpers += [TopKLogitsWarper(settings.top_k)] if settings.top_k else []
+    warpers += [TopPLogitsWarper(settings.top_p)] if settings.top_p < 1 else []
+    warped = scores
+    for warp in warpers:
+        warped = warp(None, warped)
+    count = 20_000
+    numbers = (np.arange(count) + 0.5) / count  # even, so that the counts are exact but for one
+    chosen = torch.tensor([choose(scores, settings, [number])[0] for number in numbers])
+    assert ((torch.bincount(chosen, minlength=2000) - count * warped.softmax(-1)[0]).abs() <= 1.01).all()
+
+
+@torch.no_grad()
+def test_sampled_codes_have_the_frequencies_of_the_model(any_model):
+    settings = GenerationSettings(temperature=0.8, top_p=0.9, guidance_scale=1.5, max_codes=1)
+    prompt = prompts(any_model)[0]
+    with_text, without = (uncached_scores(any_model, p, np.array([0])) for p in (prompt, _without_text(prompt)))
+    scores = without + 1.5 * (with_text - without)
+    scores[:, 0] = -torch.inf  # the end is not allowed yet
+    expected = TopPLogitsWarper(0.9)(None, scores / 0.8).softmax(-1)[0, 1:]
+    codes = [row.codes[0] for row in generate_codes(any_model, [prompt] * 2000, settings)]
+    found = torch.bincount(torch.tensor(codes), minlength=CODES) / len(codes)
+    assert (found - expected).abs().sum() / 2 < 0.05  # sampling noise
 
 
 def test_the_cache_grows_without_losing_anything(language_model):
@@ -319,15 +400,13 @@ def test_loops_are_found_and_the_penalty_breaks_them(language_model):
 
 
 def test_temperature_top_k_and_top_p_narrow_the_choice(language_model):
-    prompt, layout = prompts(language_model)[0], language_model.layout
-    scores = torch.randn(1, layout.vocab_size)
+    prompt, scores = prompts(language_model)[0], torch.linspace(-2, 2, 1 + CODES)[None]
 
     def allowed(**changes) -> int:
-        settings = GenerationSettings(**{"top_p": 1.0, "temperature": 0.7, "min_codes": 1} | changes)
-        processed = logits_processors(settings, layout, len(prompt))(torch.from_numpy(prompt)[None], scores.clone())
-        return int(torch.isfinite(processed).sum())
+        settings = GenerationSettings(**{"top_p": 1.0, "temperature": 0.7} | changes)
+        return len({choose(scores, settings, [number])[0] for number in np.linspace(0, 1, 100_000, endpoint=False)})
 
-    assert allowed() == CODES
+    assert allowed() == 1 + CODES
     assert allowed(top_k=5) == 5
     assert allowed(top_p=1e-6) == 1 < allowed(top_p=0.5) < CODES
     assert allowed(top_p=0.5, temperature=0.2) < allowed(top_p=0.5)
