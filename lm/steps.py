@@ -75,6 +75,7 @@ def _turned(layer: nn.Linear, head_dim: int) -> nn.Linear:
     """The layer with both halves of every head interleaved: what is rotated together then lies side by side."""
 
     def interleaved(x: Tensor) -> nn.Parameter:
+        """Weights or biases with the halves of every head in turns."""
         return nn.Parameter(x.detach().view(-1, 2, head_dim // 2, *x.shape[1:]).transpose(1, 2).reshape(x.shape))
 
     turned = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")

@@ -15,6 +15,7 @@ from transformers import AutoFeatureExtractor
 from q2d2_tokenizer import Q2D2Model
 from q2d2_tokenizer.commands.options import parse
 from q2d2_tokenizer.commands.train import train
+from q2d2_tokenizer.commands.train_lm import train_lm
 from q2d2_tokenizer.training.augmentation import Augmentation, _shift_formants
 from q2d2_tokenizer.training.codec import CodecTrainer, TrainConfig, make_codec
 from q2d2_tokenizer.training.data import AudioCache
@@ -326,7 +327,9 @@ def test_every_file_of_settings_is_understood():
     paths = list((SCRIPTS.parent / "q2d2_tokenizer" / "configs").glob("*.yaml"))
     assert paths
     for path in paths:
-        settings_of("--config", str(path), "--data", "x", "--output", "y")
+        command = train_lm if path.name.startswith("lm_") else train
+        others = ["--text_model", "z"] if command is train_lm else []
+        parse(f"q2d2 {command.__name__}", command, ["--config", str(path), "--data", "x", "--output", "y", *others])
 
 
 def test_a_few_steps_lower_the_loss(settings, tmp_path):
