@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from recordings import FORMATS, file_bytes, ogg_page, ogg_pages, sealed
 
-from q2d2_tokenizer.audio.containers import _flac_frame, _mp3_frame_length, split
+from q2d2_tokenizer.audio.containers import split
+from q2d2_tokenizer.audio.containers.flac import _flac_frame
+from q2d2_tokenizer.audio.containers.mp3 import _mp3_frame_length
 from q2d2_tokenizer.audio.errors import AudioError, EmptyAudioError, UnreadableAudioError
 from q2d2_tokenizer.audio.reading import read_audio
 from q2d2_tokenizer.corpus.cells import announced_seconds
@@ -78,7 +80,7 @@ def test_a_wav_of_unknown_length_is_read_to_its_end(size, tag, noise):
 
 def test_a_wav_that_is_longer_than_what_stands_for_an_unknown_length(noise, monkeypatch):
     content = file_bytes(noise(1), RATE, "WAV", "PCM_16")
-    monkeypatch.setattr("q2d2_tokenizer.audio.containers._UNKNOWN_SIZES", (range(1000, 1001),))
+    monkeypatch.setattr("q2d2_tokenizer.audio.containers.wav._UNKNOWN_SIZES", (range(1000, 1001),))
     data = changed(content, content.index(b"data") + 4, struct.pack("<I", 1000))
     assert np.array_equal(read_audio(data, RATE), read_audio(content, RATE))
 
@@ -117,7 +119,7 @@ def test_rf64_is_wav_with_long_sizes(noise):
 def test_a_wav_longer_than_its_sizes_can_tell(file_format, noise, monkeypatch):
     content = file_bytes(noise(1), RATE, file_format, "PCM_16")
     whole = read_audio(content, RATE)
-    monkeypatch.setattr("q2d2_tokenizer.audio.containers._LONG", 1000)  # instead of 4 GiB
+    monkeypatch.setattr("q2d2_tokenizer.audio.containers.wav._LONG", 1000)  # instead of 4 GiB
     assert split(content)[0].file.read(4) == b"RF64"
     for data in (content, changed(content, content.index(b"data") + 4, b"\xff" * 4)):
         assert np.array_equal(read_audio(data, RATE), whole)

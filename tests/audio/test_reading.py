@@ -7,7 +7,7 @@ import pytest
 import torch
 from recordings import FORMATS, file_bytes
 
-from q2d2_tokenizer.audio.containers import _mp3_frame_length
+from q2d2_tokenizer.audio.containers.mp3 import _mp3_frame_length
 from q2d2_tokenizer.audio.errors import LoudAudioError
 from q2d2_tokenizer.audio.reading import read_audio, stream_from_column, to_int16, to_mono
 
