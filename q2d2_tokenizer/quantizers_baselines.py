@@ -150,6 +150,20 @@ def nearest_entries(vectors: Tensor, entries: Tensor) -> tuple[Tensor, Tensor]:
     return indices.unflatten(0, vectors.shape[:-1]), (second - first).div(2).unflatten(0, vectors.shape[:-1])
 
 
+def _sums(vectors: Tensor, indices: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Sum (K, n) and number (K,) of the vectors (N, n) that have each of K indices (N,)."""
+    used = torch.bincount(indices, minlength=size).to(vectors.dtype)
+    return vectors.new_zeros(size, vectors.shape[1]).index_add_(0, indices, vectors), used
+
+
+def kmeans(vectors: Tensor, entries: Tensor, rounds: int) -> Tensor:
+    """Means (K, n) of the vectors (N, n) nearest to each, found from entries (K, n); those of none stay."""
+    for _ in range(rounds):
+        sums, used = _sums(vectors, nearest_entries(vectors, entries)[0], len(entries))
+        entries = torch.where(used.unsqueeze(1) > 0, sums / used.unsqueeze(1), entries)
+    return entries
+
+
 def _is_distributed() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
@@ -186,10 +200,8 @@ class MovingCodebook(nn.Module):
             chosen = vectors[torch.randint(count, (size,), device=vectors.device)]
             self.entries.copy_(chosen + 0.1 * vectors.std(0) * torch.randn_like(chosen))
         else:
-            self.entries.copy_(vectors[torch.randperm(count, device=vectors.device)[:size]])
-            for _ in range(_KMEANS_ROUNDS):
-                sums, used = self._sums(vectors, nearest_entries(vectors, self.entries)[0])
-                self.entries.copy_(torch.where(used.unsqueeze(1) > 0, sums / used.unsqueeze(1), self.entries))
+            chosen = vectors[torch.randperm(count, device=vectors.device)[:size]]
+            self.entries.copy_(kmeans(vectors, chosen, _KMEANS_ROUNDS))
         # Random, so that entries that nothing uses do not all die in the same batch.
         self.counts.copy_((self.revive_below + (1 - self.revive_below) * torch.rand_like(self.counts)) * count / size)
         self.has_begun.fill_(True)
@@ -197,7 +209,7 @@ class MovingCodebook(nn.Module):
 
     def follow(self, vectors: Tensor, indices: Tensor) -> None:
         """Move entries towards the vectors (N, n) that have their indices (N,), and revive the dead ones."""
-        sums, used = self._sums(vectors, indices)
+        sums, used = _sums(vectors, indices, len(self.entries))
         if _is_distributed():
             torch.distributed.all_reduce(sums)
             torch.distributed.all_reduce(used)
@@ -215,11 +227,6 @@ class MovingCodebook(nn.Module):
         if _is_distributed():
             torch.distributed.broadcast(self.entries, 0)
             torch.distributed.broadcast(self.counts, 0)
-
-    def _sums(self, vectors: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum (K, n) and number (K,) of the vectors (N, n) that have each index (N,)."""
-        used = torch.bincount(indices, minlength=len(self.entries)).to(vectors.dtype)
-        return torch.zeros_like(self.entries).index_add_(0, indices, vectors), used
 
 
 class MovingCodebookQuantizer(CodebookQuantizer):

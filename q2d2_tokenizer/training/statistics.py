@@ -1,5 +1,7 @@
 """How many codes are in use, and how evenly."""
 
+import math
+
 import numpy as np
 
 
@@ -7,6 +9,14 @@ def entropy_of_counts(counts: np.ndarray) -> float:
     """Entropy in bits of the distribution with these counts, of any shape."""
     share = counts[counts > 0] / counts.sum()
     return float(-(share * np.log2(share)).sum())
+
+
+def corrected_entropy_of_counts(counts: np.ndarray) -> float:
+    """As `entropy_of_counts`, with the first-order correction of Miller and Madow for the finite number.
+
+    Source: G. Miller, "Note on the bias of information estimates", 1955.
+    """
+    return entropy_of_counts(counts) + (int((counts > 0).sum()) - 1) / (2 * float(counts.sum()) * math.log(2))
 
 
 def entropy_bits(codes: np.ndarray) -> float:

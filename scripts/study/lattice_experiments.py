@@ -13,7 +13,7 @@ from q2d2_tokenizer import Q2D2Model
 from q2d2_tokenizer.evaluation.clips import Clip
 from q2d2_tokenizer.evaluation.statistics import mean_and_interval
 from q2d2_tokenizer.lattices import LATTICES
-from q2d2_tokenizer.quantizers_baselines import nearest_entries
+from q2d2_tokenizer.quantizers_baselines import kmeans, nearest_entries
 
 NAMES = {"FSQ": ("rectangle", 1), "rhombic": ("rhombic", 2), "hexagon": ("hexagon", 2), "brick": ("brick", 2)}
 NAMES |= {"bcc": ("bcc", 3)}
@@ -218,7 +218,7 @@ def learned_point(x: Tensor, others: Tensor, grid: Grid) -> Point:
     """As `real_curves`, of as many points as a grid has, which k-means begins with."""
     quantized, indices = [], []
     for pair in range(0, x.shape[1], 2):
-        points = measures.learned_points(others[:, pair : pair + 2], grid.points() / grid.half_width)
+        points = kmeans(others[:, pair : pair + 2], grid.points() / grid.half_width, rounds=30)
         indices.append(nearest_entries(x[:, pair : pair + 2], points)[0])
         quantized.append(points[indices[-1]])
     point = measures.measure(x, torch.cat(quantized, -1), torch.stack(indices, -1), 2)

@@ -10,12 +10,13 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
 from q2d2_tokenizer.lattices import LATTICES, box_half_widths, build_groups, lattice_points
 from q2d2_tokenizer.quantizers import Lattices
-from q2d2_tokenizer.quantizers_baselines import nearest_entries
+from q2d2_tokenizer.training.statistics import corrected_entropy_of_counts
 
 SECOND_MOMENTS = {
     "rectangle": 1 / 12,
@@ -86,17 +87,9 @@ def room_inside(lattice: str, level: int, group_size: int) -> float:
     return box_half_widths(lattice, [level] * group_size, group_size, "inside")[0] - (level - 1) / 2
 
 
-def entropy_bits(indices: Tensor) -> float:
-    """Entropy of indices (N,), in bits, with the first-order correction of Miller and Madow for their finite number."""
-    counts = torch.bincount(indices.flatten()).double()
-    counts = counts[counts > 0]
-    shares = counts / counts.sum()
-    return float(-(shares * shares.log2()).sum() + (len(counts) - 1) / (2 * counts.sum() * math.log(2)))
-
-
 def measure(x: Tensor, quantized: Tensor, indices: Tensor, group_size: int) -> dict[str, float]:
     """Mean squared error and entropy a channel, in bits, of values (N, P g) with indices (N, P), group by group."""
-    entropies = [entropy_bits(column) for column in indices.T]
+    entropies = [corrected_entropy_of_counts(torch.bincount(column).numpy()) for column in indices.T]
     return {
         "mse": float((x - quantized).double().square().mean()),
         "entropy": sum(entropies) / len(entropies) / group_size,
@@ -171,16 +164,6 @@ def best_scale(grid: Grid, x: Tensor) -> float:
     return math.exp(inner[0])
 
 
-def learned_points(vectors: Tensor, points: Tensor, rounds: int = 30) -> Tensor:
-    """Means (K, g) of the vectors (N, g) nearest to each, found from `points` by rounds of k-means."""
-    for _ in range(rounds):
-        indices = nearest_entries(vectors, points)[0]
-        used = torch.bincount(indices, minlength=len(points)).unsqueeze(1)
-        sums = torch.zeros_like(points).index_add_(0, indices, vectors)
-        points = torch.where(used > 0, sums / used.clamp_min(1), points)
-    return points
-
-
 def distance_to_wall(vectors: Tensor, points: Tensor, indices: Tensor) -> Tensor:
     """Distances (N,) of vectors (N, g) from the walls of the cells of their points (K, g), by index (N,)."""
     squares = torch.cdist(vectors, points, compute_mode="donot_use_mm_for_euclid_dist").square()  # (N, K)
@@ -191,12 +174,10 @@ def distance_to_wall(vectors: Tensor, points: Tensor, indices: Tensor) -> Tensor
 
 def auroc(scores: np.ndarray, events: np.ndarray) -> float:
     """Chance that an event has a higher score than what is none, ties counted half; NaN if there is only one kind."""
-    order, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]  # from 1, the mean of ties
     positives, negatives = int(events.sum()), int((~events).sum())
     if not positives or not negatives:
         return math.nan
-    return float((ranks[events].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    return float((rankdata(scores)[events].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
 def gradient_bias(grid: Grid, spread: float) -> tuple[float, float]:

@@ -10,13 +10,12 @@ Two estimates of the bits of a token after the `order` tokens before it:
   most n-grams occur once, so the share of these is given with it.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ...training.statistics import entropy_of_counts
+from ...training.statistics import corrected_entropy_of_counts
 
 _UNKNOWN = -1
 
@@ -117,7 +116,7 @@ def ngram_bits(train: Stream, test: Stream, highest: int) -> list[OrderBits]:
         table = _Table(*np.unique(keys[keys != _UNKNOWN], return_counts=True))
         probability = _interpolate(train, table, prefixes, test, test_prefixes, probability)
         before = np.bincount(prefixes[prefixes != _UNKNOWN])
-        counted = _corrected_entropy(table.counts) - _corrected_entropy(before)
+        counted = corrected_entropy_of_counts(table.counts) - corrected_entropy_of_counts(before)
         held_out = -float(np.log2(probability).mean())
         found.append(OrderBits(order, held_out, counted, float((table.counts == 1).mean())))
         prefixes = _next_prefixes(train, table.find(keys))
@@ -143,12 +142,3 @@ def _interpolate(
     new, total = different[context], different[context] + seen[context]
     known = (test_prefixes != _UNKNOWN) & (total > 0)
     return np.where(known, (count + new * lower) / np.maximum(total, 1), lower)
-
-
-def _corrected_entropy(counts: np.ndarray) -> float:
-    """Entropy in bits of the distribution with these counts, with the correction of Miller and Madow.
-
-    Source: G. Miller, "Note on the bias of information estimates", 1955.
-    """
-    counts = counts[counts > 0]
-    return entropy_of_counts(counts) + (len(counts) - 1) / (2 * float(counts.sum()) * math.log(2))
