@@ -1,9 +1,11 @@
 """Containers: what headers say of lengths, rates and places is checked against the file; nothing is lost in silence."""
 
+import io
 import struct
 
 import numpy as np
 import pytest
+import soundfile
 from recordings import FORMATS, file_bytes, ogg_page, ogg_pages, sealed
 
 from q2d2_tokenizer.audio.containers import split
@@ -221,6 +223,15 @@ def test_the_rate_that_opus_remarks_changes_nothing(rate, noise):
     power = np.abs(np.fft.rfft(samples)) ** 2
     bands = [power[low * 4000 : low * 4000 + 2000].mean() for low in range(6)]  # of 2 s: bins are half a hertz apart
     assert len(samples) == 2 * RATE and min(bands) > 0.3 * max(bands)
+
+
+@pytest.mark.parametrize(("rate", "remarked"), [(16000, 48000), (16000, 0), (24000, 48000), (24000, 8000)])
+def test_opus_of_a_narrow_band_is_not_decoded_at_a_higher_rate(rate, remarked, noise):
+    content = file_bytes(noise(2, rate), rate, "OGG", "OPUS")
+    wanted = soundfile.read(io.BytesIO(content), dtype="float32")[0]
+    first, *rest = ogg_pages(content)
+    struct.pack_into("<I", first, first.index(b"OpusHead") + 12, remarked)
+    assert np.array_equal(read_audio(sealed(first, *rest), rate), wanted)
 
 
 @pytest.mark.parametrize("offset", [0, 960, 48000, 10**9])

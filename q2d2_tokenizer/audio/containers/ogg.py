@@ -14,6 +14,8 @@ _OGG_FIRST, _OGG_LAST = 2, 4  # header flags of the first and last page of a str
 _OGG_KINDS = {b"OpusHead": "Opus", b"\x01vorbis": "Vorbis", b"\x7fFLAC": "FLAC", b"Speex   ": "Speex"}
 _OPUS_RATE = 48000
 _OPUS_MS = (10, 20, 40, 60) * 3 + (10, 20) * 2 + (2.5, 5, 10, 20) * 4  # of a frame, by configuration
+# The lowest rates that hold the bandwidth, by configuration.
+_OPUS_RATES = sorted((8000, 12000, 16000) * 4) + sorted((24000, 48000) * 2) + sorted((8000, 16000, 24000, 48000) * 4)
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -116,8 +118,11 @@ def _ogg_packets(data: Content, pages: list[_Page]) -> Iterator[bytes]:
 
 
 def _opus_pages(data: Content, pages: list[_Page]) -> Iterator[bytes | bytearray | memoryview]:
-    """Pages that begin at position 0 and say that the rate is 48 kHz, which decides how libsndfile decodes."""
-    counts = _opus_samples(data, pages)
+    """Pages that begin at position 0 and say the lowest rate that loses nothing: libsndfile decodes at that rate.
+
+    A higher one would add what the filters of the decoder leave above the band of the packets.
+    """
+    counts, rate = _opus_samples(data, pages)
     ends = list(itertools.accumulate(counts))
     dated = [number for number, page in enumerate(pages) if counts[number] and page.samples >= 0]
     if not dated:
@@ -141,26 +146,28 @@ def _opus_pages(data: Content, pages: list[_Page]) -> Iterator[bytes | bytearray
         changed = bytearray(content)
         struct.pack_into("<q", changed, 6, samples)
         if not number:
-            struct.pack_into("<I", changed, 27 + len(page.table) + 12, _OPUS_RATE)
+            struct.pack_into("<I", changed, 27 + len(page.table) + 12, rate)
         changed[22:26] = bytes(4)
         struct.pack_into("<I", changed, 22, _ogg_crc(bytes(changed)))
         yield changed
 
 
-def _opus_samples(data: Content, pages: list[_Page]) -> list[int]:
-    """Samples at 48 kHz of the packets that end on each page."""
+def _opus_samples(data: Content, pages: list[_Page]) -> tuple[list[int], int]:
+    """Samples at 48 kHz of the packets that end on each page, and the lowest rate that holds their bandwidth."""
     counts: list[int] = []
-    number, begin = 0, None
+    number, begin, rate = 0, None, min(_OPUS_RATES)
     for page in pages:
         position, count = page.start + 27 + len(page.table), 0
         for size in page.table:
             begin = position if begin is None else begin
             position += size
             if size < 255:
-                count += _opus_packet(bytes(data[begin : begin + 2])) if number > 1 and position > begin else 0
+                if number > 1 and position > begin:
+                    count += _opus_packet(bytes(data[begin : begin + 2]))
+                    rate = max(rate, _OPUS_RATES[data[begin] >> 3])
                 number, begin = number + 1, None
         counts.append(count)
-    return counts
+    return counts, rate
 
 
 def _opus_packet(head: bytes) -> int:
