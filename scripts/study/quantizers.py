@@ -19,6 +19,7 @@ from typing import Any
 import lattice_experiments as experiments
 import torch
 from lattice_experiments import BORDERS, NAMES, SAME_SIZE, SPREADS, Curves, at_rate
+from records import rounded
 
 import q2d2_tokenizer
 from q2d2_tokenizer import Q2D2Model
@@ -112,15 +113,6 @@ def margin_rows(margins: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
         for name, by_change in margins.items()
         for change, found in by_change.items()
     ]
-
-
-def rounded(value: Any) -> Any:
-    """A value, or lists and dicts of values, with five significant digits."""
-    if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [rounded(item) for item in value]
-    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def wall_rows(flips: dict[str, Any]) -> list[dict[str, Any]]:
@@ -263,7 +255,7 @@ def main(argv: list[str] | None = None) -> None:
     results = run(settings)
     record = describe_run() | {"seconds": round(time.monotonic() - started)}
     folder.mkdir(parents=True, exist_ok=True)
-    content = json.dumps({"run": record, **rounded(results)}, indent=1)
+    content = json.dumps({"run": record, **rounded(results, 5)}, indent=1)
     (folder / "quantizers.json").write_text(content + "\n")
     (folder / "quantizers.md").write_text(report(results, record), encoding="utf-8")
     plot_rates(folder / "quantizers_rate.png", results["curves"])
