@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..audio.errors import AudioError
 from ..audio.files import replaced_when_complete, write_atomically
-from ..audio.reading import to_int16
+from ..audio.reading import READER, to_int16
 from ..corpus.cells import read_cell
 from ..corpus.inputs import Entry, list_entries, version_of
 from ..corpus.rows import Columns, Source
@@ -97,7 +97,7 @@ class AudioCache:
         self._ends = np.cumsum(recordings[:, 2])
 
     def _path(self, file: str, folder: Path) -> Path:
-        key = f"{version_of(file)}:{self.sampling_rate}"
+        key = f"{READER}:{version_of(file)}:{self.sampling_rate}"
         if file.lower().endswith(".parquet") and self._columns.audio != "audio":
             key += f":{self._columns.audio}"
         return folder / f"{Path(file).stem}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.i16"
