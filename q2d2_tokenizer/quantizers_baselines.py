@@ -454,7 +454,7 @@ class LookupFreeQuantizer(CodebookQuantizer):
         return (vectors > 0).long(), vectors.abs().amin(-1)
 
     def _entries(self, indices: Tensor) -> Tensor:
-        return self.size * (2.0 * indices - 1.0)
+        return self.size * (2 * indices - 1).float()  # whatever the default dtype is
 
     def entropies(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Mean entropy () of the code of a vector (..., n), and entropy () of the codes of all of them, in nats."""

@@ -9,6 +9,7 @@ import torch
 from test_quantizers import BASELINES, PLAIN, latents, make_quantizer
 from torch import Tensor, nn
 from transformers import AutoModel
+from transformers.modeling_utils import local_torch_dtype
 
 from q2d2_tokenizer import Q2D2Config, Q2D2Model, default_checkpoint, lattices
 from q2d2_tokenizer.quantizers_baselines import MovingCodebook, nearest_entries
@@ -279,6 +280,15 @@ def test_a_saved_codec_has_the_same_tokens_in_chunks_too(settings: dict, tiny_co
         parts.append(output.audio_codes)
     parts.append(loaded.encode(audio[..., :0], cache=cache).audio_codes)
     assert torch.equal(torch.cat(parts, dim=-1), codes)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_the_default_dtype_changes_nothing(settings: dict, tiny_config):
+    model, codes = make_model(tiny_config, **settings), torch.arange(8).view(1, 1, 8)
+    expected = model.decode(codes).audio_values
+    for dtype in (torch.bfloat16, torch.float64):
+        with local_torch_dtype(dtype):
+            assert torch.equal(model.decode(codes).audio_values, expected)
 
 
 def test_options_that_are_not_set_are_not_written(tiny_config, tmp_path):
