@@ -234,6 +234,9 @@ def test_learning_lowers_the_loss_of_vectors():
         assert error() < 0.8 * before, name
 
 
+VQ = {"quantizer": "vq", "levels": [9], **PLAIN}
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -245,6 +248,13 @@ def test_learning_lowers_the_loss_of_vectors():
         ({"quantizer_kwargs": {"bound": "clip"}}, r"bound must be one of \['ifsq', 'tanh'\], got 'clip'"),
         ({"quantizer_kwargs": {"border": "out"}}, r"border must be one of \['edge', 'inside'\], got 'out'"),
         ({"quantizer_kwargs": {"border": "inside", "size": 3}}, r"'lattice' takes \[.*\], got unknown \['size'\]"),
+        ({"quantizer_kwargs": {"rotation": "no"}}, "rotation must be true or false, got 'no'"),
+        *(
+            (VQ | {"quantizer_kwargs": {"channels": n}}, f"positive number of channels, got {n!r}")
+            for n in (0, 2.5, "8")
+        ),
+        *((VQ | {"quantizer_kwargs": {"decay": x}}, f"decay must be .* below 1, got {x!r}") for x in (1.0, -1, "x")),
+        (VQ | {"quantizer_kwargs": {"revive_below": 0.5}}, "revive_below must be .* below 0.3679, got 0.5"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings: dict, message: str):
