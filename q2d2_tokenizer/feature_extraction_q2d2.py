@@ -161,6 +161,12 @@ def warn_if_loud(peak: float, name: str, once: bool = False) -> None:
         logger.warning("%s %s", name, _scale(peak))
 
 
+def warn_if_half(dtype: Any) -> None:
+    """Warn if samples of that type (of torch or numpy) are too coarse for the tokens of the recording."""
+    if (name := str(dtype).removeprefix("torch.")) in ("float16", "bfloat16"):
+        logger.warning("samples in %s are rounded so far that most tokens become others; pass float32", name)
+
+
 def _scale(peak: float) -> str:
     return f"has a peak of {peak:.3g}; floats lie within plus or minus 1: divide samples of 16 bits by 32768"
 
@@ -178,6 +184,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _mono(recording: _Audio, name: str) -> np.ndarray:
+    warn_if_half(getattr(recording, "dtype", None))
     if isinstance(recording, Tensor):
         recording = recording.detach().cpu()
         recording = (recording.float() if recording.is_floating_point() else recording).numpy()

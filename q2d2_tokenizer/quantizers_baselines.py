@@ -6,6 +6,8 @@ integer a frame. FSQ with levels about the origin, or with another bound or bord
 `rectangle` in groups of 1.
 """
 
+import math
+
 import torch
 import torch.distributed
 import torch.nn.functional as F
@@ -68,6 +70,8 @@ class CodebookQuantizer(Quantizer):
     def __init__(self, config: Q2D2Config, channels: int):
         super().__init__()
         _check_plain_levels(config)
+        if not isinstance(channels, int) or channels < 1:
+            raise ValueError(f"quantizer {config.quantizer!r} takes a positive number of channels, got {channels!r}")
         self.codebook_size = config.codebook_size
         self.levels = list(config.levels)
         self.project_in = nn.Linear(config.hidden_size, channels)
@@ -188,6 +192,9 @@ class MovingCodebook(nn.Module):
 
     def __init__(self, size: int, channels: int, decay: float, revive_below: float):
         super().__init__()
+        for name, value, limit in (("decay", decay, 1.0), ("revive_below", revive_below, math.exp(-1))):
+            if not isinstance(value, (int, float)) or not 0 <= value < limit:
+                raise ValueError(f"{name} must be at least 0 and below {limit:.4g}, got {value!r}")
         self.decay, self.revive_below = decay, revive_below
         self.register_buffer("entries", torch.randn(size, channels))
         self.register_buffer("counts", torch.ones(size))  # moving number of vectors per batch
@@ -454,7 +461,7 @@ class LookupFreeQuantizer(CodebookQuantizer):
         return (vectors > 0).long(), vectors.abs().amin(-1)
 
     def _entries(self, indices: Tensor) -> Tensor:
-        return self.size * (2.0 * indices - 1.0)
+        return self.size * (2 * indices - 1).float()  # whatever the default dtype is
 
     def entropies(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Mean entropy () of the code of a vector (..., n), and entropy () of the codes of all of them, in nats."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .feature_extraction_q2d2 import check_peak, warn_if_loud
+from .feature_extraction_q2d2 import check_peak, warn_if_half, warn_if_loud
 from .streaming import Q2D2DecoderCache, Q2D2EncoderCache
 
 
@@ -27,6 +27,7 @@ def check_audio(input_values: Tensor, padding_mask: Tensor | None, is_chunk: boo
         )
     if not input_values.is_floating_point():
         raise ValueError(f"input_values must be floats within plus or minus 1, got {input_values.dtype}")
+    warn_if_half(input_values.dtype)
     lengths = _lengths(padding_mask, (input_values.shape[0], input_values.shape[2]), "padding_mask", "samples")
     if not lengths or (min(lengths) < 1 and not is_chunk):
         raise ValueError("every recording needs at least one sample, got an empty one; drop it before encoding")

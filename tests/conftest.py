@@ -55,6 +55,13 @@ def tiny_model(tiny_config: Q2D2Config) -> Q2D2Model:
 
 
 @pytest.fixture
+def checkpoint(tiny_model, tmp_path) -> str:
+    """Folder of the tiny codec."""
+    tiny_model.save_pretrained(tmp_path / "codec")
+    return str(tmp_path / "codec")
+
+
+@pytest.fixture
 def language_model(tiny_model) -> LanguageModel:
     """A tiny language model for the tiny codec; it rarely ends by itself."""
     text = train_text_tokenizer(["hello there, general", "you are a bold one"] * 10, 40)

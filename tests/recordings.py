@@ -2,7 +2,9 @@
 
 import io
 import struct
+import tarfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -24,6 +26,16 @@ def file_bytes(samples: np.ndarray, sampling_rate: int, file_format: str, subtyp
     content = io.BytesIO()
     soundfile.write(content, samples, sampling_rate, format=file_format, subtype=subtype, **kwargs)
     return content.getvalue()
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> Path:
+    """Write a tar file of contents by name."""
+    with tarfile.open(path, "w") as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
 
 
 def ogg_pages(content: bytes) -> list[bytearray]:

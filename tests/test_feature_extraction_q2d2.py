@@ -83,10 +83,12 @@ def test_peaks_above_two_are_warned_of(fe, caplog):
     assert [record.message.split(";")[0] for record in caplog.records] == ["audio[1] has a peak of 8"]
 
 
-def test_half_precision_tensors(fe):
+def test_half_precision_is_taken_with_a_warning(fe, caplog):
     samples = torch.tensor([0.5, -0.25])
-    for dtype in (torch.float16, torch.bfloat16):
-        assert torch.equal(fe(samples.to(dtype), sampling_rate=RATE, return_tensors="pt").input_values[0, 0], samples)
+    for half in (samples.to(torch.float16), samples.to(torch.bfloat16), samples.numpy().astype(np.float16)):
+        assert torch.equal(fe(half, sampling_rate=RATE, return_tensors="pt").input_values[0, 0], samples)
+    names = [record.message.split()[2] for record in caplog.records]
+    assert names == ["float16", "bfloat16", "float16"]
 
 
 def test_batch_is_padded_on_the_right_to_the_longest_and_not_to_the_hop(fe, speech_like):

@@ -1,7 +1,6 @@
 """One lister and one reader: tokenizing, training and evaluation take the same inputs and see the same recordings."""
 
 import errno
-import io
 import json
 import tarfile
 from pathlib import Path
@@ -14,7 +13,7 @@ from corpora import tokenize
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import _registry
-from recordings import file_bytes
+from recordings import file_bytes, write_tar
 
 from q2d2_tokenizer.audio.errors import AudioError, EmptyAudioError, NotFiniteAudioError, UnreadableAudioError
 from q2d2_tokenizer.commands.main import main
@@ -44,15 +43,6 @@ def write_files(folder: Path, *names: str) -> None:
 
 def write_parquet(path: Path, **columns: list) -> Path:
     pq.write_table(pa.table(columns), path, row_group_size=2)
-    return path
-
-
-def write_tar(path: Path, members: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w") as archive:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
     return path
 
 

@@ -442,3 +442,8 @@ def test_fingerprint_is_that_of_the_tokens(tiny_model):
     assert fingerprint_after("decoder", block_frames=tiny_model.config.block_frames + 1) == same
     assert fingerprint_after("encoder") != same and fingerprint_after("quantizer") != same
     assert fingerprint_after("decoder", sampling_rate=tiny_model.config.sampling_rate - 1) != same
+
+
+def test_half_precision_audio_is_warned_of(model, caplog):
+    model.encode(torch.zeros(1, 1, 640, dtype=torch.bfloat16))
+    assert "pass float32" in caplog.text

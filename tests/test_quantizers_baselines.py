@@ -9,6 +9,7 @@ import torch
 from test_quantizers import BASELINES, PLAIN, latents, make_quantizer
 from torch import Tensor, nn
 from transformers import AutoModel
+from transformers.modeling_utils import local_torch_dtype
 
 from q2d2_tokenizer import Q2D2Config, Q2D2Model, default_checkpoint, lattices
 from q2d2_tokenizer.quantizers_baselines import MovingCodebook, nearest_entries
@@ -233,6 +234,9 @@ def test_learning_lowers_the_loss_of_vectors():
         assert error() < 0.8 * before, name
 
 
+VQ = {"quantizer": "vq", "levels": [9], **PLAIN}
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -244,6 +248,13 @@ def test_learning_lowers_the_loss_of_vectors():
         ({"quantizer_kwargs": {"bound": "clip"}}, r"bound must be one of \['ifsq', 'tanh'\], got 'clip'"),
         ({"quantizer_kwargs": {"border": "out"}}, r"border must be one of \['edge', 'inside'\], got 'out'"),
         ({"quantizer_kwargs": {"border": "inside", "size": 3}}, r"'lattice' takes \[.*\], got unknown \['size'\]"),
+        ({"quantizer_kwargs": {"rotation": "no"}}, "rotation must be true or false, got 'no'"),
+        *(
+            (VQ | {"quantizer_kwargs": {"channels": n}}, f"positive number of channels, got {n!r}")
+            for n in (0, 2.5, "8")
+        ),
+        *((VQ | {"quantizer_kwargs": {"decay": x}}, f"decay must be .* below 1, got {x!r}") for x in (1.0, -1, "x")),
+        (VQ | {"quantizer_kwargs": {"revive_below": 0.5}}, "revive_below must be .* below 0.3679, got 0.5"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings: dict, message: str):
@@ -279,6 +290,15 @@ def test_a_saved_codec_has_the_same_tokens_in_chunks_too(settings: dict, tiny_co
         parts.append(output.audio_codes)
     parts.append(loaded.encode(audio[..., :0], cache=cache).audio_codes)
     assert torch.equal(torch.cat(parts, dim=-1), codes)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_the_default_dtype_changes_nothing(settings: dict, tiny_config):
+    model, codes = make_model(tiny_config, **settings), torch.arange(8).view(1, 1, 8)
+    expected = model.decode(codes).audio_values
+    for dtype in (torch.bfloat16, torch.float64):
+        with local_torch_dtype(dtype):
+            assert torch.equal(model.decode(codes).audio_values, expected)
 
 
 def test_options_that_are_not_set_are_not_written(tiny_config, tmp_path):

@@ -15,6 +15,8 @@ from .errors import AudioError, EmptyAudioError, LoudAudioError, NotFiniteAudioE
 from .printed import lines_of_mpg123
 
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
+READER = 2
+"""Raise it when a file gives other samples than before: caches of decoded audio hold this number."""
 _BLOCK_SAMPLES = 2**20
 
 

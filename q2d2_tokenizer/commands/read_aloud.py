@@ -42,6 +42,10 @@ def read_aloud(
 
     if (text is None) == (file is None):
         raise ValueError("give either a text or --file")
+    if times and times.resolve() == output.resolve():
+        raise ValueError(f"--times and --output must be two files, got {times} for both")
+    if times and (times.is_dir() or not times.parent.is_dir()):
+        raise ValueError(f"--times must name a file in a folder that is there, got {times}")
     speaker = TextToSpeech.from_pretrained(codec, language_model)
     parts = speaker.utterances(file.read_text() if file else text or "", prompt, prompt_text, options, part_characters)
 

@@ -1,6 +1,11 @@
-"""Undo the delay of a codec."""
+"""Undo the delay of a codec, and the length that it adds or takes."""
 
 import numpy as np
+
+
+def fit_length(audio: np.ndarray, size: int) -> np.ndarray:
+    """Audio (N,), cut or padded with silence to a size (size,)."""
+    return np.pad(audio[:size], (0, max(0, size - len(audio))))
 
 
 def align(reference: np.ndarray, reconstruction: np.ndarray, max_shift: int) -> np.ndarray:
@@ -18,4 +23,4 @@ def align(reference: np.ndarray, reconstruction: np.ndarray, max_shift: int) -> 
     lags = np.arange(-max_shift, max_shift + 1)
     lag = int(lags[np.argmax(correlation[lags])])
     shifted = reconstruction[lag:] if lag >= 0 else np.concatenate([np.zeros(-lag, np.float32), reconstruction])
-    return np.pad(shifted, (0, max(0, len(reference) - len(shifted))))[: len(reference)].astype(np.float32)
+    return fit_length(shifted, len(reference)).astype(np.float32)

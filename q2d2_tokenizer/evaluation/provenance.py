@@ -51,8 +51,10 @@ def require_commit(output: str | Path, root: Path = _ROOT) -> None:
 def describe_run(root: Path = _ROOT) -> dict[str, str | int]:
     """Command line, commit (with -dirty if files were changed), versions and threads of this process."""
     commit = _git(root, "describe", "--always", "--abbrev=12")
+    script, *words = sys.argv
+    program = ["q2d2"] if Path(script).name == "q2d2" else ["python", script]  # which lies elsewhere on every machine
     return {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join([*program, *words]),
         "commit": commit + "-dirty" * bool(commit and changed_files(root)) or "unknown",
         "python": platform.python_version(),
         "torch": torch.__version__,

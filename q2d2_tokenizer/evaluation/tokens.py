@@ -14,7 +14,7 @@ from ..corpus.shards import list_shards, read_metadata
 from ..training.statistics import entropy_of_counts
 from .plot import panels
 from .provenance import describe_run, require_commit, written_by
-from .tables import format_cell, markdown_table
+from .tables import format_cell, markdown_table, rows_table
 
 
 def read_counts(folder: Path, codec_fingerprint: str | None) -> dict[str, Any]:
@@ -107,9 +107,8 @@ def write_results(folder: Path, found: dict[str, Any]) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "tokens.json", summary)
     rates = [["", "value"], *([name.replace("_", " "), format_cell(value)] for name, value in summary["rates"].items())]
-    usage = [list(summary["usage"][0]), *([format_cell(cell) for cell in row.values()] for row in summary["usage"])]
     source = f"Codec {found['codec']['codec_fingerprint']}. {written_by(summary['run'])}"
-    text = "\n\n".join([markdown_table(rates), markdown_table(usage), source])
+    text = "\n\n".join([markdown_table(rates), rows_table(summary["usage"]), source])
     (folder / "tokens.md").write_text(text + "\n")
     write_plot(folder / "tokens.png", found, groups, summary)
     return text

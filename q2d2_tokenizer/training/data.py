@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..audio.errors import AudioError
 from ..audio.files import replaced_when_complete, write_atomically
-from ..audio.reading import to_int16
+from ..audio.reading import READER, to_int16
 from ..corpus.cells import read_cell
 from ..corpus.inputs import Entry, list_entries, version_of
 from ..corpus.rows import Columns, Source
@@ -39,7 +39,8 @@ def named_audio(cell: Any, sampling_rate: int, name: str) -> np.ndarray:
         raise type(error)(f"{name}: {error}; repair or remove it") from error
 
 
-def _spread(size: int, count: int | None) -> list[int]:
+def spread(size: int, count: int | None) -> list[int]:
+    """At most `count` numbers below `size`, evenly spread; all of them if it is None."""
     count = min(count or size, size)
     return [i * size // count for i in range(count)]
 
@@ -96,7 +97,7 @@ class AudioCache:
         self._ends = np.cumsum(recordings[:, 2])
 
     def _path(self, file: str, folder: Path) -> Path:
-        key = f"{version_of(file)}:{self.sampling_rate}"
+        key = f"{READER}:{version_of(file)}:{self.sampling_rate}"
         if file.lower().endswith(".parquet") and self._columns.audio != "audio":
             key += f":{self._columns.audio}"
         return folder / f"{Path(file).stem}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.i16"
@@ -134,7 +135,7 @@ class AudioCache:
 
     def spread(self, count: int | None) -> list[int]:
         """Numbers of at most `count` recordings, evenly spread; all of them if it is None."""
-        return _spread(len(self), count)
+        return spread(len(self), count)
 
     def split(self, count: int) -> "tuple[AudioCache, AudioCache]":
         """The other recordings, and `count` evenly spread ones, which count once if they were named several times.
@@ -145,7 +146,7 @@ class AudioCache:
         different, copy_of = np.unique(self._recordings, axis=0, return_inverse=True)
         if count >= len(different):
             raise ValueError(f"cannot hold out {count} of {len(different)} recordings; some must be left to train on")
-        chosen = _spread(len(different), count)
+        chosen = spread(len(different), count)
         rest, held = copy.copy(self), copy.copy(self)
         rest._keep(self._recordings[~np.isin(copy_of.reshape(-1), chosen)])
         held._keep(different[chosen])

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from q2d2_tokenizer.evaluation.provenance import describe_run, require_commit, written_by
-from q2d2_tokenizer.evaluation.tables import format_cell, markdown_table
+from q2d2_tokenizer.evaluation.tables import rows_table
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = "The print could have been placed on the carton, and then it was forgotten."
@@ -108,7 +108,7 @@ def main() -> None:
     (args.output / "baseline.json").write_text(
         json.dumps({"run": run, "results": rows, "turns": turns}, indent=2) + "\n"
     )
-    table = markdown_table([list(rows[0]), *([format_cell(value) for value in row.values()] for row in rows)])
+    table = rows_table(rows)
     source = f"One thread, processor time, medians of {args.repeats} turns; baseline {commit}. {written_by(run)}"
     (args.output / "baseline.md").write_text(f"{table}\n\n{source}\n")
     print(table)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from q2d2_tokenizer.evaluation.plot import load_pyplot
 from q2d2_tokenizer.evaluation.provenance import describe_run, written_by
-from q2d2_tokenizer.evaluation.tables import format_cell, markdown_table
+from q2d2_tokenizer.evaluation.tables import rows_table
 
 MEMORY_METHOD = (
     "Linux, fresh process per measurement: VmHWM of /proc/self/status during the first full call (reset just before it "
@@ -49,7 +49,7 @@ def write_results(folder: Path, name: str, settings: argparse.Namespace, rows: l
     provenance = describe_run() | {"threads": settings.threads, "memory_method": MEMORY_METHOD}
     content = {"run": provenance, "settings": values, "results": rows, "all_runs": runs}
     (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
-    table = markdown_table([list(rows[0]), *([format_cell(value) for value in row.values()] for row in rows)])
+    table = rows_table(rows)
     source = f"Seed {settings.seed}. {written_by(provenance)}"
     (folder / f"{name}.md").write_text(f"{table}\n\n{source}\n")
     print(table)

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 from plan import Plan
+from records import Record
 from scipy.stats import t as student
 
 from q2d2_tokenizer.evaluation.statistics import mean_and_interval, t_quantile
 
 LM_BITS = "lm_bits"  # bits per second after the better language model of a run
 LEVEL = 0.05
-Record = dict[str, Any]
 _NONE = (math.nan, math.nan)
 
 

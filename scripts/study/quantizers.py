@@ -19,13 +19,14 @@ from typing import Any
 import lattice_experiments as experiments
 import torch
 from lattice_experiments import BORDERS, NAMES, SAME_SIZE, SPREADS, Curves, at_rate
+from records import rounded
 
 import q2d2_tokenizer
 from q2d2_tokenizer import Q2D2Model
 from q2d2_tokenizer.evaluation.clips import load_clips
 from q2d2_tokenizer.evaluation.plot import panels
 from q2d2_tokenizer.evaluation.provenance import describe_run, require_commit, written_by
-from q2d2_tokenizer.evaluation.tables import format_cell, markdown_table
+from q2d2_tokenizer.evaluation.tables import markdown_table, rows_table
 
 RATES = (2.0, 3.25)  # bits a channel; the second is that of the bundled codec and the trained study, about
 COLOURS = {"FSQ": "C0", "rhombic": "C1", "hexagon": "C2", "bcc": "C3", "brick": "C4", "learned": "C5"}
@@ -114,20 +115,6 @@ def margin_rows(margins: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown of rows with the same columns."""
-    return markdown_table([list(rows[0]), *([format_cell(value) for value in row.values()] for row in rows)])
-
-
-def rounded(value: Any) -> Any:
-    """A value, or lists and dicts of values, with five significant digits."""
-    if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [rounded(item) for item in value]
-    return float(f"{value:.5g}") if isinstance(value, float) else value
-
-
 def wall_rows(flips: dict[str, Any]) -> list[dict[str, Any]]:
     """A row for every lattice and border."""
     name = f"tokens of 12 channels that change, noise {flips['noise'][1]}"
@@ -145,7 +132,7 @@ def gradient_rows(gradients: dict[str, list[list[float]]]) -> list[dict[str, Any
 def report(results: dict[str, Any], record: dict[str, Any]) -> str:
     """Text of quantizers.md."""
     sections = {
-        "Cells alone": ("Without a border, at a high rate.", table(results["cells"]), ""),
+        "Cells alone": ("Without a border, at a high rate.", rows_table(results["cells"]), ""),
         "At equal codebook size": (
             f"Error above the Shannon lower bound, in dB, at {' / '.join(map(str, RATES))} bits a channel; of real "
             "latents against FSQ with the border inside. `tanh s` is the tanh of a Gaussian of standard deviation s; "
@@ -171,20 +158,20 @@ def report(results: dict[str, Any], record: dict[str, Any]) -> str:
         "Walls": (
             "Uniform latents at equal codebook size: how often the index of a channel changes under little noise, "
             "against FSQ with the border inside; and tokens of 12 channels. Noise is in half-widths of the box.",
-            table(wall_rows(results["flips"])),
+            rows_table(wall_rows(results["flips"])),
             "![Changes by noise](quantizers_flips.png)",
         ),
         "The straight-through gradient": (
             "Relative error of the gradient of the mean output, by spread of the latents in widths of a cell: "
             "everywhere, and in brackets away from the border.",
-            table(gradient_rows(results["gradients"])),
+            rows_table(gradient_rows(results["gradients"])),
             "![Error of the gradient](quantizers_gradient.png)",
         ),
         "Which tokens change": (
             f"{results['frames']} frames of {results['recordings']} recordings. AUROC of the distance to the wall, and "
             "of the distance to the point, which is known for every codebook, for whether the index of a pair changes: "
             "means over recordings, with 95 % intervals that allow for recordings of one speaker.",
-            table(margin_rows(results["margins"])),
+            rows_table(margin_rows(results["margins"])),
             "![Changes by distance](quantizers_margin.png)",
         ),
     }
@@ -268,7 +255,7 @@ def main(argv: list[str] | None = None) -> None:
     results = run(settings)
     record = describe_run() | {"seconds": round(time.monotonic() - started)}
     folder.mkdir(parents=True, exist_ok=True)
-    content = json.dumps({"run": record, **rounded(results)}, indent=1)
+    content = json.dumps({"run": record, **rounded(results, 5)}, indent=1)
     (folder / "quantizers.json").write_text(content + "\n")
     (folder / "quantizers.md").write_text(report(results, record), encoding="utf-8")
     plot_rates(folder / "quantizers_rate.png", results["curves"])

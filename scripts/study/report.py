@@ -12,6 +12,7 @@ import math
 import sys
 from collections import Counter
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import figures
@@ -19,6 +20,7 @@ from answers import answers
 from compare import LM_BITS, Difference, Study, holm, outcome
 from figures import link_to
 from plan import ARMS, LARGEST_DIFFERENCE, SMALL, load_plan, read_yaml
+from records import read_record
 
 from q2d2_tokenizer.audio.files import write_atomically
 from q2d2_tokenizer.evaluation.metrics import imitated_by
@@ -73,7 +75,7 @@ def scores_table(study: Study, names: list[str], rate: str) -> str:
             continue
         config, bits = records[0]["config"]["codec"], records[0]["bits"]
         means = [_number(study.mean(name, rate, score), digits) for score, digits in SCORES.items()]
-        seconds = f"{_mean(record['seconds']['codec']['processor'] for record in records):.0f}"
+        seconds = f"{fmean(record['seconds']['codec']['processor'] for record in records):.0f}"
         levels = " ".join(map(str, config["levels"]))
         cells = [study.plan.arms[name]["label"], levels, f"{bits['per_second']:.1f}", str(len(records)), *means]
         rows.append([*cells, *_use(records), f"{bits['per_token']:.2f}", seconds])
@@ -86,16 +88,11 @@ def _use(records: list[dict[str, Any]]) -> list[str]:
     The first two are dashes where there are not more tokens than codes.
     """
     usages = [record["usage"] for record in records]
-    groups = f"{_mean(sum(group['entropy_bits'] for group in use['groups']) for use in usages):.2f}"
+    groups = f"{fmean(sum(group['entropy_bits'] for group in use['groups']) for use in usages):.2f}"
     if any(use["tokens"] < use["codebook"]["size"] for use in usages):
         return ["–", "–", groups]
-    used = _mean(use["codebook"]["used"] / use["codebook"]["size"] for use in usages)
-    return [f"{100 * used:.0f} %", f"{_mean(use['codebook']['entropy_bits'] for use in usages):.2f}", groups]
-
-
-def _mean(values: Any) -> float:
-    found = list(values)
-    return sum(found) / len(found)
+    used = fmean(use["codebook"]["used"] / use["codebook"]["size"] for use in usages)
+    return [f"{100 * used:.0f} %", f"{fmean(use['codebook']['entropy_bits'] for use in usages):.2f}", groups]
 
 
 def differences_table(study: Study, names: list[str], rate: str) -> str:
@@ -126,7 +123,7 @@ def models_table(study: Study, names: list[str]) -> str:
             [r["language_models"][head]["bits_per_second"] for r in records if head in r["language_models"]]
             for head in ("flat", "pairs")
         ]
-        after = [f"{_mean(values):.1f}" if values else "–" for values in heads]
+        after = [f"{fmean(values):.1f}" if values else "–" for values in heads]
         share = f"{100 * study.mean(name, middle, LM_BITS) / before:.1f} %"
         rows.append([study.plan.arms[name]["label"], f"{before:.1f}", *after, share])
     return markdown_table(rows)
@@ -188,7 +185,7 @@ def _found(study: Study, records: list[dict[str, Any]]) -> list[str]:
     scores = {score: study.seed_noise(score)[0] for score in (*SCORES, LM_BITS)}
     noise = [f"{figures.TITLES[score]} {100 * value:.1f} %" for score, value in scores.items() if not math.isnan(value)]
     seconds = [sum(part["processor"] for part in r["seconds"].values()) for r in records if "seconds" in r]
-    cost = f"{_mean(seconds):.0f} CPU seconds a run in the mean" if seconds else "not known yet"
+    cost = f"{fmean(seconds):.0f} CPU seconds a run in the mean" if seconds else "not known yet"
     commits = ", ".join(sorted({record["run"]["commit"] for record in records}))
     return [
         f"Data: trained on {', '.join(config['data'])}; measured on {clips} of {', '.join(config['validation_data'])}.",
@@ -299,25 +296,6 @@ def page(study: Study, records: list[dict[str, Any]], beside: Path, pictures: li
     return "\n\n".join(parts) + "\n"
 
 
-def read_records(folder: Path, plan: Any) -> list[dict[str, Any]]:
-    """Records of the runs of a plan, as far as there are some.
-
-    Raises:
-        ValueError: If one was made with other settings than the plan has.
-    """
-    records = []
-    for run in plan.runs:
-        path = folder / f"{run.name}.json"
-        if not path.exists():
-            continue
-        record = json.loads(path.read_text())
-        settings = json.loads(json.dumps(run.settings))
-        if other := [name for name, value in settings.items() if record["config"].get(name) != value]:
-            raise ValueError(f"{path} was made with other {other} than the plan has now; run it again")
-        records.append(record)
-    return records
-
-
 def main(argv: list[str] | None = None) -> int:
     """Write the page and the figures; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -328,7 +306,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     require_commit(args.output)
     plan = load_plan(args.arms, args.size)
-    records = read_records(args.runs, plan)
+    found = [read_record(args.runs / f"{run.name}.json", run.settings) for run in plan.runs]
+    records = [record for record in found if record]
     study = Study(plan, records)
     folder = RESULTS if args.output.resolve().is_relative_to(ROOT / "docs") else args.output.parent
     pictures = figures.draw(study, records, folder, args.output.parent)

@@ -12,7 +12,6 @@ ended, has a JSON that says so; delete that file to try the run again. Then: pyt
 import argparse
 import fcntl
 import glob
-import json
 import os
 import re
 import shutil
@@ -26,8 +25,8 @@ from typing import Any, TextIO
 
 import torch
 from plan import ARMS, SMALL, Run, load_plan
+from records import read_record, write_record
 
-from q2d2_tokenizer.audio.files import without_nan, write_atomically
 from q2d2_tokenizer.evaluation.provenance import describe_run, require_commit
 
 ROOT = Path(__file__).parents[2]
@@ -67,32 +66,13 @@ def record_path(run: Run, args: argparse.Namespace) -> Path:
     return args.output / f"{run.name}.json"
 
 
-def read_record(path: Path) -> dict[str, Any] | None:
-    """The record of a run, if it has one."""
-    return json.loads(path.read_text()) if path.exists() else None
-
-
-def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Write a record, a line for every key, whole or not at all."""
-    lines = [f"{json.dumps(name)}: {json.dumps(without_nan(value))}" for name, value in record.items()]
-    write_atomically(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
-
-
 def is_done(run: Run, args: argparse.Namespace) -> bool:
     """Whether a run has a record.
 
     Raises:
         ValueError: If the record is of other settings.
     """
-    path = record_path(run, args)
-    record = read_record(path)
-    if record is None:
-        return False
-    wanted = json.loads(json.dumps(config_of(run, args)))
-    if record["config"] != wanted:
-        other = sorted(name for name in wanted if record["config"].get(name) != wanted[name])
-        raise ValueError(f"{path} was made with other settings of {other}; move it away, or use another --output")
-    return True
+    return read_record(record_path(run, args), config_of(run, args)) is not None
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from plan import Run
+from records import rounded
 
 from lm.layout import codes_to_indices
 from lm.model import ModelSettings
@@ -30,6 +31,7 @@ from q2d2_tokenizer.training.data import AudioCache
 from q2d2_tokenizer.training.loop import NotFiniteError
 from q2d2_tokenizer.training.statistics import usage
 
+DIGITS = 6  # of numbers in a record
 CURVES = ("mel", "envelope", "gradient_norm", "codes_used")
 
 
@@ -120,18 +122,11 @@ def _curve(trainer: CodecTrainer) -> dict[str, list[float]]:
             curve["step"], curve[name] = logged[name]
     config = trainer.config
     curve["learning_rate"] = [config.learning_rate * config.rate_factor(step - 1) for step in curve["step"]]
-    return {name: _rounded(values) for name, values in curve.items()}
+    return rounded(curve, DIGITS)
 
 
 def _has_learned(losses: list[float]) -> bool:
     return len(losses) < 2 or losses[-1] < losses[0]
-
-
-def _rounded(values: Any) -> Any:
-    """The same with six significant digits."""
-    if isinstance(values, list):
-        return [_rounded(value) for value in values]
-    return float(f"{values:.6g}") if isinstance(values, float) else values
 
 
 def evaluate(codec: Q2D2Model, settings: dict[str, Any], validation_data: list[str], cache: Path) -> dict[str, Any]:
@@ -146,7 +141,7 @@ def evaluate(codec: Q2D2Model, settings: dict[str, Any], validation_data: list[s
         decoded = codec(torch.from_numpy(clip.audio).view(1, 1, -1)).audio_values.flatten().numpy()
         for metric in metrics.values():
             for name, value in metric(clip, decoded).items():
-                scores.setdefault(name, []).append(_rounded(float(value)))
+                scores.setdefault(name, []).append(rounded(float(value), DIGITS))
     return {"clips": [clip.id for clip in clips], "speakers": [clip.speaker for clip in clips], "scores": scores}
 
 
@@ -170,15 +165,12 @@ def describe_codes(codes: np.ndarray, codec: Q2D2Model) -> dict[str, Any]:
     """How many codes of the codebook (N,), and points of every group, are in use, and how evenly."""
     groups = list(codec.config.points_per_group)
     indices = codes_to_indices(codes.astype(np.int64), groups)
-    return {
+    found = {
         "tokens": len(codes),
-        "codebook": _rounded_values(usage(codes, codec.config.codebook_size)),
-        "groups": [_rounded_values(usage(index, size)) for index, size in zip(indices, groups, strict=True)],
+        "codebook": usage(codes, codec.config.codebook_size),
+        "groups": [usage(index, size) for index, size in zip(indices, groups, strict=True)],
     }
-
-
-def _rounded_values(values: dict[str, float]) -> dict[str, float]:
-    return {name: _rounded(value) for name, value in values.items()}
+    return rounded(found, DIGITS)
 
 
 def tokenize(codec: Q2D2Model, recordings: AudioCache, indices: list[int], shard: Path) -> np.ndarray:
@@ -212,8 +204,8 @@ def train_language_model(head: str, seed: int, settings: dict[str, Any], folder:
     found = {name: logged[f"validation_{name}"][1][-1] for name in ("bits_per_second", "bits_per_token", "right_share")}
     curve = {
         "step": steps_logged,
-        "learning_rate": _rounded(logged["learning_rate"][1]),
-        "bits_per_token": _rounded(bits),
+        "learning_rate": logged["learning_rate"][1],
+        "bits_per_token": bits,
     }
     parameters = sum(weight.numel() for weight in trainer.language_model.model.parameters())
-    return _rounded_values(found) | {"parameters": parameters, "curve": curve}
+    return rounded(found | {"parameters": parameters, "curve": curve}, DIGITS)

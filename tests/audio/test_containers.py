@@ -145,7 +145,7 @@ def test_a_flac_is_as_long_as_its_last_frame_tells(seconds, noise):
         read_audio(bytes(data), RATE)
 
 
-def ogg_flac(content: bytes, samples_per_page: int = 4096) -> list[bytes]:
+def ogg_flac(content: bytes) -> list[bytes]:
     """Pages of a FLAC file in Ogg."""
     blocks, position, is_last = [], 4, False
     while not is_last:

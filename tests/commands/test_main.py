@@ -23,12 +23,6 @@ RATE = 24000
 
 
 @pytest.fixture
-def checkpoint(tiny_model, tmp_path) -> str:
-    tiny_model.save_pretrained(tmp_path / "codec")
-    return str(tmp_path / "codec")
-
-
-@pytest.fixture
 def folder(tmp_path, speech_like) -> Path:
     """Recordings of several formats in a tree, and a file that is none."""
     root = tmp_path / "in"

@@ -130,6 +130,8 @@ def test_wrong_options_are_reported_and_leave_the_output_alone(options, recordin
     assert "at least 1 character" in fails(["speak", "hello", *options, "--part_characters", "0"], capsys)
     for output, message in (("none/out.wav", "no folder"), ("out.mpg", "must end in .wav"), ("out", "must end in")):
         assert message in fails(["speak", "hello", *options, "--output", str(tmp_path / output)], capsys)
+    for times, message in (("out.wav", "must be two files"), ("none/a.txt", "in a folder that"), ("", "a file")):
+        assert message in fails(["speak", "hello", *options, "--times", str(tmp_path / times)], capsys)
     assert (tmp_path / "out.wav").read_bytes() == b"precious"
 
 

@@ -1,6 +1,5 @@
 """`Corpus`: every kind of input becomes the same numbered rows, and what cannot be read is a row too."""
 
-import io
 import json
 import os
 import subprocess
@@ -12,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from recordings import file_bytes
+from recordings import file_bytes, write_tar
 
 from q2d2_tokenizer import Q2D2Config, Q2D2Model
 from q2d2_tokenizer.audio.errors import AudioError
@@ -42,15 +41,6 @@ def rows_of(corpus: Corpus, rows_per_shard: int = 3) -> list[tuple]:
 
 def write_parquet(path: Path, cells: list, row_group_size: int = 7, **columns: list) -> Path:
     pq.write_table(pa.table({"audio": cells, **columns}), path, row_group_size=row_group_size)
-    return path
-
-
-def write_tar(path: Path, members: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w") as archive:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
     return path
 
 

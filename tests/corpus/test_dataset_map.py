@@ -34,12 +34,6 @@ FILES = [  # format, subtype, rate, samples, channels
 
 
 @pytest.fixture
-def checkpoint(tiny_model, tmp_path) -> str:
-    tiny_model.save_pretrained(tmp_path / "codec")
-    return str(tmp_path / "codec")
-
-
-@pytest.fixture
 def cells(speech_like) -> list[dict]:
     def cell(number: int) -> dict:
         file_format, subtype, rate, length, channels = FILES[number]

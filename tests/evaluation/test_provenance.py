@@ -48,3 +48,15 @@ def test_the_commit_is_named_as_dirty_where_code_was_changed(repository):
 def test_outside_a_repository_the_commit_is_unknown(tmp_path):
     assert provenance.describe_run(tmp_path)["commit"] == "unknown"
     provenance.require_commit(tmp_path / "docs", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("argv", "command"),
+    [
+        (["/home/someone/.venv/bin/q2d2", "evaluate", "--data", "a b"], "q2d2 evaluate --data 'a b'"),
+        (["scripts/train_codec.py", "--steps", "3"], "python scripts/train_codec.py --steps 3"),
+    ],
+)
+def test_commands_name_no_folder_of_the_program(argv, command, monkeypatch):
+    monkeypatch.setattr("sys.argv", argv)
+    assert provenance.describe_run()["command"] == command

@@ -49,3 +49,14 @@ def test_perplexities_become_bits_only_where_rate_and_vocabulary_are_known():
     assert [one.codec for one in known] == ["WavTokenizer-40"]
     assert known[0].bits_per_second == pytest.approx(40 * math.log2(317)) and known[0].nominal_bits_per_second == 480
     assert all(one.problem for one in rows.values() if one not in known)
+
+
+def test_a_page_stays_as_it_is_without_results_and_must_be_there(tmp_path):
+    one = tmp_path / "docs" / "PAGE.md"
+    one.parent.mkdir()
+    one.write_text("<!-- tokens: summary -->\n| precious |\n<!-- end -->\n")
+    with pytest.raises(ValueError, match="no results in"):
+        page.write_page(one, tmp_path / "none")
+    with pytest.raises(ValueError, match="no page"):
+        page.write_page(tmp_path / "docs" / "NONE.md", FOLDER)
+    assert "precious" in one.read_text()

@@ -15,6 +15,7 @@ import work
 import yaml
 from compare import LM_BITS, Study, holm, interval_and_p, outcome
 from plan import ARMS, HERE, SMALL, Run, load_plan, read_yaml
+from records import read_record, write_record
 
 from q2d2_tokenizer.evaluation.statistics import t_quantile
 
@@ -282,12 +283,15 @@ def test_page_of_the_quantizers_alone_is_nested(tmp_path):
     assert nested.splitlines() == ["### Cells", "", "![a](results/a.png)", "", "### Walls"]
 
 
-def test_report_refuses_what_is_not_of_the_plan(tmp_path):
-    record = synthetic(load_plan(), {})[0]
-    record["config"]["training"] = {"steps": 3}
-    (tmp_path / "fsq_middle_0.json").write_text(json.dumps(record))
-    with pytest.raises(ValueError, match="was made with other"):
-        report.read_records(tmp_path, load_plan())
+def test_records_that_are_not_of_the_plan_are_refused(tmp_path):
+    record, settings = synthetic(load_plan(), {})[0], load_plan().runs[0].settings
+    path = tmp_path / "fsq_middle_0.json"
+    assert read_record(path, settings) is None
+    write_record(path, record)
+    assert read_record(path, settings) == record
+    write_record(path, record | {"config": record["config"] | {"training": {"steps": 3}}})
+    with pytest.raises(ValueError, match=r"made with other settings of \['training'\]"):
+        read_record(path, settings)
 
 
 def test_intervals_hold_clips_and_seeds():

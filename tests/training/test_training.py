@@ -215,7 +215,7 @@ def test_shifted_formants_keep_pitch_and_level():
     assert np.allclose(_shift_formants(voice(1500)[:300], 1.0), voice(1500)[:300], atol=1e-5)
 
 
-def test_cache_resamples_and_is_reused(recordings, tmp_path):
+def test_cache_resamples_and_is_reused(recordings, tmp_path, monkeypatch):
     first = AudioCache([str(recordings)], tmp_path, RATE)
     assert len(first) == 3
     assert first.seconds == pytest.approx(6.0, abs=0.01)
@@ -223,6 +223,9 @@ def test_cache_resamples_and_is_reused(recordings, tmp_path):
     second = AudioCache([str(recordings)], tmp_path, RATE)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == stamps
     assert np.array_equal(first[2], second[2])
+    monkeypatch.setattr("q2d2_tokenizer.training.data.READER", 10**6)  # as if files were read in another way now
+    AudioCache([str(recordings)], tmp_path, RATE)
+    assert len(list(tmp_path.glob("*.i16"))) == 2 * len([path for path in stamps if path.suffix == ".i16"])
 
 
 def test_a_source_named_twice_counts_twice_and_an_empty_one_is_an_error(recordings, tmp_path):

@@ -16,6 +16,7 @@ from lm.model import LanguageModel
 from ...audio.reading import read_audio
 from ...corpus.inputs import read_text
 from ...modeling_q2d2 import Q2D2Model
+from ...training.data import spread
 from ..codecs import weights_digest
 
 PROMPT_SECONDS = 3.0
@@ -82,9 +83,8 @@ def load_recordings(sources: list[str], codec: Q2D2Model, most: int) -> list[Rec
     rows = [
         row for path in expand_shards(sources) for row in pyarrow.parquet.read_table(path, columns=columns).to_pylist()
     ]
-    count = min(most, len(rows))
     recordings = []
-    for row in (rows[i * len(rows) // count] for i in range(count)):
+    for row in (rows[i] for i in spread(len(rows), most)):
         audio = read_audio(row["audio"]["bytes"], codec.config.sampling_rate)
         codes = codec.encode(torch.from_numpy(audio).view(1, 1, -1)).audio_codes.flatten().numpy()
         recordings.append(Recording(row["id"], row["text"] or "", row["speaker"], audio, codes))

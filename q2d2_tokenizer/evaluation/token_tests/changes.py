@@ -8,6 +8,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from ..alignment import fit_length
 from ..domains import mix
 
 RATIOS_DB = (20.0, 10.0, 5.0)
@@ -80,13 +81,13 @@ def compress(audio: np.ndarray, rate: int, name: str) -> Changed:
     soundfile.write(content, audio, rate, **_LOSSY[name])
     bits = 8 * len(content.getvalue()) / (len(audio) / rate)
     decoded = soundfile.read(io.BytesIO(content.getvalue()), dtype="float32")[0]
-    return Changed(np.pad(decoded[: len(audio)], (0, max(0, len(audio) - len(decoded)))), bits)
+    return Changed(fit_length(decoded, len(audio)), bits)
 
 
 def resample_there_and_back(audio: np.ndarray, rate: int) -> np.ndarray:
     """Audio (N,) at 16 kHz and at its rate again."""
     back = soxr.resample(soxr.resample(audio, rate, _NARROW_RATE), _NARROW_RATE, rate)
-    return np.pad(back[: len(audio)], (0, max(0, len(audio) - len(back)))).astype(np.float32)
+    return fit_length(back, len(audio)).astype(np.float32)
 
 
 def scale(audio: np.ndarray, gain_db: float) -> np.ndarray:

@@ -14,6 +14,7 @@ from lm.model import LanguageModel
 
 from ...configuration_q2d2 import Q2D2Config
 from ...speech import TextToSpeech
+from ...training.data import spread
 from ..language_model.likelihood import measure_likelihood
 from .ngrams import OrderBits, factored_stream, flat_stream, ngram_bits
 
@@ -32,8 +33,7 @@ def read_tokens(source: str, language_model: LanguageModel, most: int | None = N
     table = pyarrow.concat_tables([pyarrow.parquet.read_table(path) for path in shards])
     if not len(table):
         raise ValueError(f"no recordings in {source}")
-    count = min(most or len(table), len(table))
-    return table.take([i * len(table) // count for i in range(count)])
+    return table.take(spread(len(table), most))
 
 
 def measure_modelling(

@@ -257,8 +257,15 @@ def write_page(page: Path, folder: Path) -> None:
     Args:
         page: Markdown file with marks such as <!-- tokens: probes -->, in the folder docs of a repository.
         folder: Folder of the JSON files.
+
+    Raises:
+        ValueError: If there is no such page, or no results to fill it with.
     """
+    if not page.is_file():
+        raise ValueError(f"there is no page {page} to fill; it needs marks such as <!-- tokens: probes -->")
     results = read_results(folder)
+    if not results:
+        raise ValueError(f"there are no results in {folder}; --output must be the folder that holds their JSON files")
     tables = all_tables(results)
     for path in (page, *(page.parent.parent / other for other in PAGES)):
         if path.is_file():

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from ...audio.reading import read_audio
 from ...modeling_q2d2 import Q2D2Model
 from ...training.projected import WhisperFeatures, to_16_khz
+from ..alignment import fit_length
 from ..statistics import mean_and_interval
 from .sets import SETS, Item, read_set
 
@@ -232,5 +233,4 @@ def measure_set(name: str, folder: Path, codec: Q2D2Model, most: int, seed: int 
 
 def load_clip(item: Item, rate: int, seconds: float) -> np.ndarray:
     """Audio of a recording, cut or padded with silence to a length."""
-    audio, size = read_audio(item.path, rate), round(seconds * rate)
-    return np.pad(audio[:size], (0, max(0, size - len(audio))))
+    return fit_length(read_audio(item.path, rate), round(seconds * rate))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...corpus.inputs import local_files
+from ...training.data import spread
 
 _ADULT_AGE = 16
 
@@ -131,5 +132,4 @@ def read_set(name: str, folder: Path, most: int) -> list[Item]:
         raise ValueError(f"{folder} does not hold {name}: no {error.filename}; it is {SETS[name].source}") from error
     if len({item.label for item in items}) < 2:
         raise ValueError(f"{folder} holds {len(items)} recordings of {name}, expected those of {SETS[name].source}")
-    count = min(most, len(items))
-    return [items[i * len(items) // count] for i in range(count)]
+    return [items[i] for i in spread(len(items), most)]

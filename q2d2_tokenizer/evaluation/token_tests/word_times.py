@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 from lm.timing import word_times
 
 from ...speech import TextToSpeech
+from ...training.data import spread
 from ..statistics import mean_and_interval
 from .synthesis import Synthesiser
 
@@ -36,10 +37,10 @@ def measure_word_times(sentences: Path, speaker: TextToSpeech, most: int) -> dic
     lines = [line for line in sentences.read_text().splitlines() if tokenizer.words(line)]
     if not lines:
         raise ValueError(f"no line of {sentences} can be read")
-    count = min(most, len(lines))
+    chosen = spread(len(lines), most)
     rows: list[tuple[int, float, float]] = []  # sentence, error of the alignment, error of the guess
-    for number in tqdm(range(count), desc="word times", disable=None):
-        words = tokenizer.words(lines[number * len(lines) // count])
+    for number in tqdm(chosen, desc="word times", disable=None):
+        words = tokenizer.words(lines[number])
         text = " ".join(words)
         spoken, rate = synthesise(text), speaker.sampling_rate
         codes = speaker.read_codes(soxr.resample(spoken.audio, spoken.sampling_rate, rate))
@@ -52,7 +53,7 @@ def measure_word_times(sentences: Path, speaker: TextToSpeech, most: int) -> dic
                 rows.append((number, time.start - true, seconds * place / len(text) - true))
     owners = [str(number) for number, _, _ in rows]
     return {
-        "sentences": count,
+        "sentences": len(chosen),
         "words": len(rows),
         "alignment": _errors([error for _, error, _ in rows], owners),
         "even letters": _errors([error for _, _, error in rows], owners),

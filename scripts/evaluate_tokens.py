@@ -1,8 +1,0 @@
-"""Runs `q2d2 evaluate-tokens`; see --help."""
-
-import sys
-
-from q2d2_tokenizer.commands.main import main
-
-if __name__ == "__main__":
-    sys.exit(main(["evaluate-tokens", *sys.argv[1:]]))
