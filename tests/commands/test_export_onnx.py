@@ -160,7 +160,7 @@ def test_metadata_name_the_codec(sessions, model):
     for session in sessions:
         metadata = session.get_modelmeta().custom_metadata_map
         assert metadata["codec_fingerprint"] == model.fingerprint() and metadata["sampling_rate"] == "24000"
-    assert sessions[0].get_modelmeta().custom_metadata_map["context_frames"] == str(model.decoder.context_frames)
+    assert sessions[0].get_modelmeta().custom_metadata_map["context_frames"] == str(model.decoder.context_frames.after)
 
 
 def test_weights_are_half_as_large(folder, model, bundled_language_model):
