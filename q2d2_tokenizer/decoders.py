@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from .configuration_q2d2 import Q2D2Config
 from .layers import (
-    ConvNeXtBackbone,
     Context,
+    ConvNeXtBackbone,
     Float32Buffers,
     FramePart,
     Stage,
@@ -43,19 +43,19 @@ class Windows(NamedTuple):
 
 
 def place_windows(n_fft: int, hop_length: int, is_excited: bool, look_ahead: int | None = None) -> Windows:
-    """Windows that are centred on their hops, or as near to it as so many frames of look-ahead allow.
+    """Windows that are centred on their hops, or begin whole hops before them, as early as the look-ahead allows.
 
     The source of an excited frame lies where the frame does. If even frames that begin with their hops need more than
     there is, the source lies earlier, so the pulses come later than the lower band they are made of.
     """
-    centred = (n_fft - hop_length) // 2
-    for before in (centred, *range(centred // hop_length * hop_length, -1, -hop_length)):
-        after = n_fft - hop_length - before
-        overlap = math.ceil(before / hop_length)
-        need = 2 * overlap + math.ceil(after / hop_length) if is_excited else overlap
+    margin = n_fft - hop_length
+    begin = margin // 2 if look_ahead is None else margin // 2 // hop_length * hop_length
+    for before in range(begin, -1, -hop_length):
+        overlap, source = math.ceil(before / hop_length), math.ceil((margin - before) / hop_length)
+        need = 2 * overlap + source if is_excited else overlap
         if look_ahead is None or need <= look_ahead:
-            return Windows(before, after, need)
-    assert look_ahead is not None
+            return Windows(before, margin - before, need)
+    assert look_ahead is not None, "centred windows were returned"
     return Windows(0, look_ahead * hop_length, look_ahead)
 
 
@@ -287,7 +287,8 @@ class VocosDecoder(FramePart):
             raise ValueError(f"attention sees the whole recording, so look_ahead must be None, got {look_ahead}")
         self.prenet = AttentionPrenet(config.hidden_size) if attention else None
         n_fft, hop = overlap * config.hop_length, config.hop_length
-        most = place_windows(n_fft, hop, bool(excitation_hz)).look_ahead + (depth + 1) * (kernel_size // 2)
+        of_head = place_windows(n_fft, hop, bool(excitation_hz), 2 * overlap).look_ahead  # at most
+        most = of_head + (depth + 1) * (kernel_size // 2)
         check_look_ahead(look_ahead, most)
         windows = place_windows(n_fft, hop, bool(excitation_hz), look_ahead)
         rest = None if look_ahead is None else look_ahead - windows.look_ahead

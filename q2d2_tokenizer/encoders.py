@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from .configuration_q2d2 import Q2D2Config
 from .layers import (
-    ConvNeXtBackbone,
     Context,
+    ConvNeXtBackbone,
     Float32Module,
     FramePart,
     Stage,

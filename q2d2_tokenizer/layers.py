@@ -262,19 +262,21 @@ class ConvNeXtBackbone(FramePart):
         self.embed_context = Context(kernel_size - 1 - first, first)
         self.embed = nn.Conv1d(in_dim, dim, kernel_size)
         self.norm = nn.LayerNorm(dim)
-        blocks = [ConvNeXtBlock(dim, hidden_dim, kernel_size, 1 / depth, after) for after in others]
+        blocks = (ConvNeXtBlock(dim, hidden_dim, kernel_size, 1 / depth, after) for after in others)
         self.blocks = nn.ModuleList(blocks)
         self.final_norm = nn.LayerNorm(dim)
         self.context_frames = total_context(self.frame_stages())
 
     def frame_stages(self) -> list[Stage]:
         """The input convolution, the blocks and the normalization."""
-        blocks = [Stage(partial(_apply_masked, block), block.context) for block in self.blocks]
-        return [Stage(self._embed, self.embed_context), *blocks, Stage(self._normalize_last, Context(0, 0))]
+        applied = [self._embed, *(partial(_apply_masked, block) for block in self.blocks)]
+        contexts = [context for _, context in self._convolutions()]
+        stages = [Stage(apply, context) for apply, context in zip(applied, contexts, strict=True)]
+        return [*stages, Stage(self._normalize_last, Context(0, 0))]
 
     @torch.no_grad()
     def take_kernels(self, other: "ConvNeXtBackbone") -> None:
-        """Take the convolutions of a backbone of the same shape that looks ahead more or less: every tap keeps its time.
+        """Take the kernels of a backbone of the same shape that looks ahead more or less: every tap keeps its time.
 
         Taps of frames that this one does not see yet are added to those of the last it sees.
         """
@@ -285,7 +287,8 @@ class ConvNeXtBackbone(FramePart):
                 conv.weight[..., -1] += source.weight[..., -unseen:].sum(-1)
 
     def _convolutions(self) -> list[tuple[nn.Conv1d, Context]]:
-        return [(self.embed, self.embed_context), *((block.depthwise, block.context) for block in self.blocks)]
+        blocks = [block for block in self.blocks if isinstance(block, ConvNeXtBlock)]
+        return [(self.embed, self.embed_context), *((block.depthwise, block.context) for block in blocks)]
 
     def _embed(self, x: Tensor, frame_mask: Tensor | None) -> Tensor:
         conv, x = self.embed, _masked(x, frame_mask)

@@ -126,8 +126,8 @@ def _frame_mask(first: int, frames: Tensor, num_frames: int | None) -> Tensor | 
 def pack(recordings: list[Tensor], stages: list[Stage]) -> tuple[Tensor, Tensor]:
     """Frames (1, T, ...) of recordings (T_i, ...), one after the other, and whose they are (1, T).
 
-    Between two lie as many frames of zeros, of number -1, as a stage sees on one side. Every stage takes frames outside of a
-    recording for zeros, so none sees another one.
+    Between two lie as many frames of zeros, of number -1, as a stage sees on one side. Every stage takes frames outside
+    of a recording for zeros, so none sees another one.
     """
     count = max(max(context) for _, context in stages)
     zeros = recordings[0].new_zeros(count, *recordings[0].shape[1:])

@@ -34,7 +34,7 @@ DECODER_CASES = [(name, {}) for name in DECODERS] + [
     *(("vocos", {"excitation_hz": 3000.0, "overlap": overlap}) for overlap in (1, 2, 4)),
     *(("vocos", {"overlap": overlap}) for overlap in (1, 2, 3, 5, 8)),
     *(("vocos", {"overlap": overlap, "look_ahead": frames}) for overlap in (1, 2, 3, 4) for frames in (0, 1, 3)),
-    *(("vocos", {"excitation_hz": 3000.0, "look_ahead": frames}) for frames in range(10)),
+    *(("vocos", {"excitation_hz": 3000.0, "look_ahead": frames}) for frames in range(8)),
 ]
 
 
@@ -122,11 +122,12 @@ def test_look_ahead_is_what_is_asked_for(registry: dict):
     name = "stft" if registry is ENCODERS else "vocos"
     symmetric = build(registry, name, {}).context_frames
     assert symmetric.before == symmetric.after
-    for frames in range(symmetric.after + 1):
+    most = symmetric.after if name == "stft" else symmetric.after - 1  # frames of audio begin one hop before their own
+    for frames in range(most + 1):
         context = build(registry, name, {"look_ahead": frames}).context_frames
         assert context.after == frames and symmetric.size - context.size in (0, 1)  # the windows are 3 hops and a hop
-    for frames in (-1, symmetric.after + 1):
-        with pytest.raises(ValueError, match=f"look_ahead must be None or within 0 and {symmetric.after} .* {frames}"):
+    for frames in (-1, most + 1):
+        with pytest.raises(ValueError, match=f"look_ahead must be None or within 0 and {most} .* {frames}"):
             build(registry, name, {"look_ahead": frames})
     assert "look_ahead" not in registry.resolve(name, {"look_ahead": None})
     assert registry.resolve(name, {"look_ahead": 0})["look_ahead"] == 0
@@ -144,7 +145,7 @@ def test_pulses_come_late_only_where_the_look_ahead_is_too_short():
         late[frames] = 3 - (windows.samples_before + windows.source_after) / HOP  # hops
         assert windows.look_ahead <= frames
     assert late == {0: 3, 1: 2, 2: 1, 3: 0, 4: 0, 5: 0, 6: 0, 7: 0}
-    assert place_windows(4 * HOP, HOP, True, 6) == place_windows(4 * HOP, HOP, True)
+    assert place_windows(4 * HOP, HOP, True) == (1.5 * HOP, 1.5 * HOP, 6)  # centred
 
 
 @pytest.mark.parametrize("look_aheads", [(9, 0), (9, 4), (2, 7), (0, 9)])

@@ -15,7 +15,6 @@ from q2d2_tokenizer.layers import frame_signal
 from q2d2_tokenizer.quantizers import ROUNDING_MARGIN, LatticeQuantizer, Quantizer
 from q2d2_tokenizer.streaming import ExactEncoder
 
-
 EXCITED = VOCOS | {"excitation_hz": 3000.0}
 LOOK_AHEADS = [(None, None), (0, 0), (2, 2), (3, 4), (0, None), (None, 1)]  # of encoder and decoder
 
@@ -201,6 +200,13 @@ def test_tokens_that_came_out_do_not_depend_on_what_follows(model: Q2D2Model):
     for end in (audio[..., :0], noise(1, 1, 900, seed=9), 8 * noise(1, 1, 900, seed=8).clip(-1, 1)):
         whole = model.encode(torch.cat([audio, end], -1)).audio_codes
         assert torch.equal(whole[..., : early.shape[-1]], early)
+
+
+def test_bundled_decoder_takes_no_tokens_in_between():
+    model = Q2D2Model.from_pretrained(default_checkpoint()).eval()
+    codes = torch.arange(40).view(1, 1, -1)
+    chunks = torch.cat(decode_chunks(model, codes, [35, 35, 40, 40]), -1)
+    assert torch.allclose(chunks, model.decode(codes).audio_values, atol=1e-5)
 
 
 def test_caches_do_not_grow(model: Q2D2Model):

@@ -89,12 +89,13 @@ def _describe_quantizer(model: "Q2D2Model") -> dict[str, str]:
 def _describe_context(model: "Q2D2Model") -> dict[str, str]:
     hop, rate = model.config.hop_length, model.config.sampling_rate
     contexts = {"encoder": model.encoder.context_frames, "decoder": model.decoder.context_frames}
-    lines = {
-        f"{name} context": "the whole recording"
-        if context is None
-        else f"{context.before} frames before a frame, {context.after} after = {1000 * context.after * hop / rate:.1f} ms"
-        for name, context in contexts.items()
-    }
+    lines = {}
+    for name, context in contexts.items():
+        if context is None:
+            lines[f"{name} context"] = "the whole recording"
+        else:
+            after = f"{context.after} = {1000 * context.after * hop / rate:.1f} ms after it"
+            lines[f"{name} context"] = f"{context.before} frames before a frame, {after}"
     ahead = [context.after for context in contexts.values() if context is not None]
     if len(ahead) < len(contexts):
         return {**lines, "latency": "the whole recording"}

@@ -64,9 +64,9 @@ def make_codec(
     weights = {name: tensor for name, tensor in codec.state_dict().items() if ".lattices." not in name}
     changed = Q2D2Model(Q2D2Config.from_dict(codec.config.to_dict() | changes))
     changed.load_state_dict(weights, strict=False)  # what is missing is the tables of the new levels
-    for name, backbone in changed.named_modules():
-        if isinstance(backbone, ConvNeXtBackbone):
-            backbone.take_kernels(codec.get_submodule(name))
+    for old, new in zip(codec.modules(), changed.modules(), strict=True):
+        if isinstance(old, ConvNeXtBackbone) and isinstance(new, ConvNeXtBackbone):
+            new.take_kernels(old)
     return changed
 
 
