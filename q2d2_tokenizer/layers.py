@@ -269,10 +269,10 @@ class ConvNeXtBackbone(FramePart):
 
     def frame_stages(self) -> list[Stage]:
         """The input convolution, the blocks and the normalization."""
-        applied = [self._embed, *(partial(_apply_masked, block) for block in self.blocks)]
-        contexts = [context for _, context in self._convolutions()]
-        stages = [Stage(apply, context) for apply, context in zip(applied, contexts, strict=True)]
-        return [*stages, Stage(self._normalize_last, Context(0, 0))]
+        (_, first), *others = self._convolutions()
+        applied = [partial(_apply_masked, block) for block in self.blocks]
+        blocks = [Stage(apply, context) for apply, (_, context) in zip(applied, others, strict=True)]
+        return [Stage(self._embed, first), *blocks, Stage(self._normalize_last, Context(0, 0))]
 
     @torch.no_grad()
     def take_kernels(self, other: "ConvNeXtBackbone") -> None:
