@@ -4,6 +4,7 @@ The contract is that of `encoders`: `forward(quantized, frame_mask)`, and `frame
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +12,12 @@ from torch import Tensor, nn
 
 from .configuration_q2d2 import Q2D2Config
 from .layers import (
+    Context,
     ConvNeXtBackbone,
     Float32Buffers,
     FramePart,
     Stage,
+    check_look_ahead,
     frame_signal,
     multiply,
     overlap_add,
@@ -25,25 +28,66 @@ from .registry import Registry
 DECODERS = Registry("decoder")
 
 
+class Windows(NamedTuple):
+    """Where the windows of a head lie.
+
+    Args:
+        samples_before: Samples of a synthesis frame before its hop.
+        source_after: Samples of the source of an excited frame behind its hop.
+        look_ahead: Frames that a head with these windows looks ahead.
+    """
+
+    samples_before: int
+    source_after: int
+    look_ahead: int
+
+
+def place_windows(n_fft: int, hop_length: int, is_excited: bool, look_ahead: int | None = None) -> Windows:
+    """Windows that are centred on their hops, or begin whole hops before them, as early as the look-ahead allows.
+
+    The source of an excited frame lies where the frame does. If even frames that begin with their hops need more than
+    there is, the source lies earlier, so the pulses come later than the lower band they are made of.
+    """
+    margin = n_fft - hop_length
+    begin = margin // 2 if look_ahead is None else margin // 2 // hop_length * hop_length
+    for before in range(begin, -1, -hop_length):
+        overlap, source = math.ceil(before / hop_length), math.ceil((margin - before) / hop_length)
+        need = 2 * overlap + source if is_excited else overlap
+        if look_ahead is None or need <= look_ahead:
+            return Windows(before, margin - before, need)
+    assert look_ahead is not None, "centred windows were returned"
+    return Windows(0, look_ahead * hop_length, look_ahead)
+
+
 class IstftHead(Float32Buffers):
     """Hidden states (B, T, C) -> audio (B, T, hop_length): magnitude and phase of every frame, then inverse STFT.
 
     Source: Vocos, arXiv 2306.00814, section 3.3.
+
+    Args:
+        dim: Channels of the hidden states.
+        n_fft: Length of a synthesis frame, in samples.
+        hop_length: Samples per frame.
+        windows: Where they lie.
     """
 
     window: Tensor
 
-    def __init__(self, dim: int, n_fft: int, hop_length: int):
+    def __init__(self, dim: int, n_fft: int, hop_length: int, windows: Windows):
         super().__init__()
         self.n_fft = n_fft
         self.hop_length = hop_length
-        self.overlap_frames = math.ceil((n_fft / hop_length - 1) / 2)  # on each side, that a frame overlaps
+        self.windows = windows
+        before = windows.samples_before
+        # Frames that begin with their hops fade in alone at the start of a recording: that is not made up for in full.
+        self.least_envelope = 1e-8 if before or n_fft == hop_length else 0.1
+        self.overlap_context = Context(math.ceil((n_fft - before) / hop_length) - 1, math.ceil(before / hop_length))
         self.project = nn.Linear(dim, n_fft + 2)
         self.register_buffer("window", torch.hann_window(n_fft, dtype=torch.float32).clone())
 
     def frame_stages(self) -> list[Stage]:
         """The head is one stage."""
-        return [Stage(self, self.overlap_frames)]
+        return [Stage(self, self.overlap_context)]
 
     def forward(self, x: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         real, imaginary = self._spectrum(x)
@@ -71,8 +115,9 @@ class IstftHead(Float32Buffers):
     def _overlap(self, windows: Tensor, frame_mask: Tensor | None) -> Tensor:
         """Audio (B, T, hop_length) of windowed samples (B, T, n_fft)."""
         mask = torch.ones_like(windows[..., :1]) if frame_mask is None else frame_mask.unsqueeze(-1).float()
-        envelope = overlap_add(self.window.square() * mask, self.hop_length)
-        audio = overlap_add(windows * mask, self.hop_length) / envelope.clamp_min(1e-8)
+        before = self.windows.samples_before
+        envelope = overlap_add(self.window.square() * mask, self.hop_length, before)
+        audio = overlap_add(windows * mask, self.hop_length, before) / envelope.clamp_min(self.least_envelope)
         return audio.unflatten(-1, (-1, self.hop_length))
 
 
@@ -91,6 +136,7 @@ class ExcitedIstftHead(IstftHead):
         dim: Channels of the hidden states.
         n_fft: Length of a synthesis frame, in samples.
         hop_length: Samples per frame.
+        windows: Where they lie.
         cutoff: Upper end of the lower band, as a share of the sampling rate.
     """
 
@@ -101,8 +147,8 @@ class ExcitedIstftHead(IstftHead):
     low_pass: Tensor
     bands: Tensor
 
-    def __init__(self, dim: int, n_fft: int, hop_length: int, cutoff: float):
-        super().__init__(dim, n_fft, hop_length)
+    def __init__(self, dim: int, n_fft: int, hop_length: int, windows: Windows, cutoff: float):
+        super().__init__(dim, n_fft, hop_length, windows)
         num_bins = n_fft // 2 + 1
         self.num_bands = min(self.NUM_BANDS, num_bins)
         self.gain = nn.Linear(dim, self.num_bands)
@@ -117,8 +163,12 @@ class ExcitedIstftHead(IstftHead):
 
     def frame_stages(self) -> list[Stage]:
         """Spectra of the frames, the excited spectra, the audio."""
-        excite = Stage(self._excite, 2 * self.overlap_frames)  # synthesizes the lower band and analyses it again
-        return [Stage(self._spectra, 0), excite, Stage(self._overlap, self.overlap_frames)]
+        hop, after = self.hop_length, self.windows.source_after
+        source_before = math.ceil((self.n_fft - hop - after) / hop)
+        before_overlap, after_overlap = self.overlap_context
+        # The lower band is synthesized and analysed again.
+        excite = Stage(self._excite, Context(before_overlap + source_before, after_overlap + math.ceil(after / hop)))
+        return [Stage(self._spectra, Context(0, 0)), excite, Stage(self._overlap, self.overlap_context)]
 
     def _spectra(self, x: Tensor, frame_mask: Tensor | None) -> Tensor:
         """Windows of the lower band; real and imaginary part of the frame's own share; gains of the source."""
@@ -133,7 +183,8 @@ class ExcitedIstftHead(IstftHead):
         low, real, imaginary, gain = x.split([self.n_fft, num_bins, num_bins, self.num_bands], dim=-1)
         low = self._overlap(low.detach(), frame_mask)
         low = low if frame_mask is None else low * frame_mask.unsqueeze(-1).float()
-        pulses = self.pulses(frame_signal(low.flatten(1), self.n_fft, self.hop_length))
+        low = frame_signal(low.flatten(1), self.n_fft, self.hop_length, self.windows.source_after)
+        pulses = self.pulses(low)
         source = self.transform(pulses * self.window)  # 2 x (B, T, n_fft // 2 + 1)
         scale = self.source_scale(source[0].square() + source[1].square(), gain)
         real = torch.addcmul(real, scale, source[0])
@@ -215,6 +266,8 @@ class VocosDecoder(FramePart):
         attention: Put the paper's ResNet and attention blocks first; every frame then depends on the whole recording.
         excitation_hz: Excite the head by pulses made of its band below that frequency, see [`ExcitedIstftHead`]; 0
             for none.
+        look_ahead: Frames behind its own that a frame of audio depends on, see [`place_windows`]; the first
+            convolutions share what the head leaves. If left out, all are symmetric.
     """
 
     def __init__(
@@ -227,15 +280,23 @@ class VocosDecoder(FramePart):
         overlap: int = 4,
         attention: bool = False,
         excitation_hz: float = 0.0,
+        look_ahead: int | None = None,
     ):
         super().__init__()
+        if attention and look_ahead is not None:
+            raise ValueError(f"attention sees the whole recording, so look_ahead must be None, got {look_ahead}")
         self.prenet = AttentionPrenet(config.hidden_size) if attention else None
-        self.backbone = ConvNeXtBackbone(config.hidden_size, dim, depth, dim * expansion, kernel_size)
         n_fft, hop = overlap * config.hop_length, config.hop_length
+        of_head = place_windows(n_fft, hop, bool(excitation_hz), 2 * overlap).look_ahead  # at most
+        most = of_head + (depth + 1) * (kernel_size // 2)
+        check_look_ahead(look_ahead, most)
+        windows = place_windows(n_fft, hop, bool(excitation_hz), look_ahead)
+        rest = None if look_ahead is None else look_ahead - windows.look_ahead
+        self.backbone = ConvNeXtBackbone(config.hidden_size, dim, depth, dim * expansion, kernel_size, rest)
         self.head = (
-            ExcitedIstftHead(dim, n_fft, hop, excitation_hz / config.sampling_rate)
+            ExcitedIstftHead(dim, n_fft, hop, windows, excitation_hz / config.sampling_rate)
             if excitation_hz
-            else IstftHead(dim, n_fft, hop)
+            else IstftHead(dim, n_fft, hop, windows)
         )
         if not attention:
             self.context_frames = total_context(self.frame_stages())

@@ -17,11 +17,13 @@ from torch import Tensor, nn
 
 from .configuration_q2d2 import Q2D2Config
 from .layers import (
+    Context,
     ConvNeXtBackbone,
     Float32Module,
     FramePart,
     Stage,
     apply_stages,
+    check_look_ahead,
     exact_dtype,
     frame_signal,
     mel_filters,
@@ -65,6 +67,8 @@ class StftEncoder(Encoder):
         sample_bits: Samples are rounded to so many bits. The logarithm sees the noise of this in bands that are
             otherwise empty, as above 8 kHz in audio that was resampled from 16 kHz, so they should look alike whether
             the audio comes from a 16-bit file or from a resampler.
+        look_ahead: Frames behind its own that a latent depends on. The analysis frame takes as many as it needs to be
+            centred, or lies earlier; the first convolutions share the rest. If left out, all are symmetric.
     """
 
     window: Tensor
@@ -79,6 +83,7 @@ class StftEncoder(Encoder):
         expansion: int = 3,
         kernel_size: int = 7,
         sample_bits: int = 16,
+        look_ahead: int | None = None,
     ):
         super().__init__()
         if n_fft < config.hop_length:
@@ -91,13 +96,21 @@ class StftEncoder(Encoder):
         self.register_buffer("window", torch.hann_window(n_fft, dtype=torch.float32).clone())
         filters = mel_filters(n_fft // 2 + 1, n_mels, config.sampling_rate / 2, config.sampling_rate)
         self.register_buffer("mel_filters", torch.tensor(filters, dtype=torch.float32))  # (n_fft // 2 + 1, n_mels)
-        dim = config.hidden_size
-        self.backbone = ConvNeXtBackbone(n_mels, dim, depth, dim * expansion, kernel_size)
+        margin, dim = n_fft - self.hop_length, config.hidden_size
+        self.samples_after = margin - margin // 2  # of an analysis frame, behind its hop
+        rest = None
+        if look_ahead is not None:
+            centred = math.ceil(self.samples_after / self.hop_length)
+            check_look_ahead(look_ahead, centred + (depth + 1) * (kernel_size // 2))
+            self.samples_after = min(self.samples_after, look_ahead * self.hop_length)
+            rest = look_ahead - min(look_ahead, centred)
+        self.backbone = ConvNeXtBackbone(n_mels, dim, depth, dim * expansion, kernel_size, rest)
         self.context_frames = total_context(self.frame_stages())
 
     def frame_stages(self, exact: bool = True) -> list[Stage]:
         """The spectrogram and the stages of the backbone."""
-        context = math.ceil((self.n_fft / self.hop_length - 1) / 2)
+        before, hop = self.n_fft - self.hop_length - self.samples_after, self.hop_length
+        context = Context(math.ceil(before / hop), math.ceil(self.samples_after / hop))
         return [Stage(partial(self._features, exact=exact), context), *self.backbone.frame_stages()]
 
     def forward(self, audio: Tensor, frame_mask: Tensor | None = None, exact: bool = True) -> Tensor:
@@ -117,7 +130,8 @@ class StftEncoder(Encoder):
         """
         dtype = exact_dtype(audio.device) if exact else torch.float32
         samples = audio.flatten(1)
-        windows = frame_signal(self.round_samples(samples) if exact else samples, self.n_fft, self.hop_length)
+        samples = self.round_samples(samples) if exact else samples
+        windows = frame_signal(samples, self.n_fft, self.hop_length, self.samples_after)
         window = self.window.to(dtype)
         frames_at_once = _FRAMES_AT_ONCE if audio.device.type == "cpu" else windows.shape[1]
         mel = torch.cat([self._mel(part * window) for part in windows.split(frames_at_once, dim=1)], dim=1)

@@ -12,17 +12,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+class Context(NamedTuple):
+    """Frames that a frame depends on: how many before it, and how many after it."""
+
+    before: int
+    after: int
+
+    @property
+    def size(self) -> int:
+        """All of them."""
+        return self.before + self.after
+
+
 class Stage(NamedTuple):
     """One step of a part of the codec.
 
     Args:
         apply: From frames (B, T, ...) and a mask (B, T) of those inside the recording, or None if all are, to frames
             (B, T, ...). Frames outside count as zeros.
-        context_frames: Frames on each side that a frame depends on.
+        context: Frames that a frame depends on.
     """
 
     apply: Callable[[Tensor, Tensor | None], Tensor]
-    context_frames: int
+    context: Context
 
 
 class FramePart(nn.Module):
@@ -31,8 +43,8 @@ class FramePart(nn.Module):
     A part whose frames depend on the whole recording has no stages; its `context_frames` stay None.
     """
 
-    context_frames: int | None = None
-    """Frames on each side that a frame depends on, set by `__init__`; None if that is all of them."""
+    context_frames: Context | None = None
+    """Frames that a frame depends on, set by `__init__`; None if that is all of them."""
 
     def frame_stages(self) -> list[Stage]:
         """The stages in order; a part of finite context has them."""
@@ -50,9 +62,15 @@ def apply_stages(stages: list[Stage], frames: Tensor, frame_mask: Tensor | None)
     return frames
 
 
-def total_context(stages: list[Stage]) -> int:
-    """Frames on each side that a frame behind the last stage depends on."""
-    return sum(stage.context_frames for stage in stages)
+def total_context(stages: list[Stage]) -> Context:
+    """Frames that a frame behind the last stage depends on."""
+    return Context(sum(stage.context.before for stage in stages), sum(stage.context.after for stage in stages))
+
+
+def check_look_ahead(look_ahead: int | None, most: int) -> None:
+    """Raise if a part cannot look ahead so many frames; None stands for symmetric contexts."""
+    if look_ahead is not None and not 0 <= look_ahead <= most:
+        raise ValueError(f"look_ahead must be None or within 0 and {most} frames with these settings, got {look_ahead}")
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:
@@ -119,32 +137,28 @@ def _has_onednn(*tensors: Tensor | None) -> bool:
     return are_plain and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def _convolve_depthwise(conv: nn.Conv1d, x: Tensor) -> Tensor:
-    """Depthwise convolution over time of (B, T, C), in the precision of `x` if that is float64."""
-    margin, bias = _margin(conv), conv.bias
+def _convolve_depthwise(conv: nn.Conv1d, x: Tensor, context: Context) -> Tensor:
+    """Depthwise convolution over time of (B, T, C), in the precision of `x` if that is float64.
+
+    The layers of torch pad both sides alike, so they get the wider one, and what lies behind the frames is dropped.
+    """
+    bias, size = conv.bias, x.shape[1]
     assert bias is not None
     if x.dtype == torch.float64:
-        weight, size = conv.weight.to(x.dtype), x.shape[1]
-        padded = F.pad(x, (0, 0, margin, margin))
+        weight = conv.weight.to(x.dtype)
+        padded = F.pad(x, (0, 0, *context))
         y = bias.to(x.dtype).expand_as(x)
         for k in range(weight.shape[2]):
             y = torch.addcmul(y, padded[:, k : k + size], weight[:, 0, k])
         return y
     if x.device.type != "cpu" or conv.weight.dtype != torch.float32:
-        return conv(x.transpose(1, 2)).transpose(1, 2)
+        return conv(x.transpose(1, 2)).transpose(1, 2)[:, :size]
     # The same sums as a 2-D convolution of height 1, which reads (B, T, C) in place: 2 to 3 times as fast as Conv1d
     # on a CPU. In bfloat16 it is many times slower, so autocast is off.
     with torch.autocast("cpu", enabled=False):
         x = x.float().transpose(1, 2).unsqueeze(2)  # (B, C, 1, T)
-        y = F.conv2d(x, conv.weight.unsqueeze(2), bias, padding=(0, margin), groups=conv.groups)
-    return y.squeeze(2).transpose(1, 2)
-
-
-def _margin(conv: nn.Conv1d) -> int:
-    """Zeros on each side of a convolution, in frames: its context."""
-    margin = conv.padding[0]
-    assert isinstance(margin, int)
-    return margin
+        y = F.conv2d(x, conv.weight.unsqueeze(2), bias, padding=(0, context.before), groups=conv.groups)
+    return y.squeeze(2).transpose(1, 2)[:, :size]
 
 
 def _normalize(norm: nn.LayerNorm, x: Tensor) -> Tensor:
@@ -191,18 +205,21 @@ class ConvNeXtBlock(nn.Module):
         hidden_dim: Width of the network per frame.
         kernel_size: Size of the convolution, in frames; odd.
         layer_scale: Initial scale of what is added.
+        after: Frames that the convolution looks ahead, at most half of the others; so many if left out.
     """
 
-    def __init__(self, dim: int, hidden_dim: int, kernel_size: int, layer_scale: float):
+    def __init__(self, dim: int, hidden_dim: int, kernel_size: int, layer_scale: float, after: int | None = None):
         super().__init__()
-        self.depthwise = nn.Conv1d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
+        after = kernel_size // 2 if after is None else after
+        self.context = Context(kernel_size - 1 - after, after)
+        self.depthwise = nn.Conv1d(dim, dim, kernel_size, padding=self.context.before, groups=dim)
         self.norm = nn.LayerNorm(dim)
         self.expand = nn.Linear(dim, hidden_dim)
         self.contract = nn.Linear(hidden_dim, dim)
         self.scale = nn.Parameter(torch.full((dim,), layer_scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = _normalize(self.norm, _convolve_depthwise(self.depthwise, x))  # (B, T, C)
+        y = _normalize(self.norm, _convolve_depthwise(self.depthwise, x, self.context))  # (B, T, C)
         if x.dtype == torch.float64:  # from here on in the precision of the weights
             x, y = x.to(self.scale.dtype), y.to(self.scale.dtype)
         y = multiply(y, self.expand.weight, self.expand.bias, "gelu")
@@ -223,29 +240,61 @@ class ConvNeXtBackbone(FramePart):
         depth: Number of blocks.
         hidden_dim: Width of the network in each block.
         kernel_size: Size of all convolutions, in frames; odd.
+        look_ahead: Frames that all convolutions look ahead together; the first ones take them, up to half a kernel
+            each, and the others see the past alone. If left out, all are symmetric.
     """
 
-    def __init__(self, in_dim: int, dim: int, depth: int, hidden_dim: int, kernel_size: int):
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int,
+        depth: int,
+        hidden_dim: int,
+        kernel_size: int,
+        look_ahead: int | None = None,
+    ):
         super().__init__()
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {kernel_size}")
-        self.embed = nn.Conv1d(in_dim, dim, kernel_size, padding=kernel_size // 2)
+        margin, count = kernel_size // 2, depth + 1
+        rest = margin * count if look_ahead is None else look_ahead
+        first, *others = (min(margin, max(0, rest - i * margin)) for i in range(count))
+        self.embed_context = Context(kernel_size - 1 - first, first)
+        self.embed = nn.Conv1d(in_dim, dim, kernel_size)
         self.norm = nn.LayerNorm(dim)
-        self.blocks = nn.ModuleList(ConvNeXtBlock(dim, hidden_dim, kernel_size, 1 / depth) for _ in range(depth))
+        blocks = (ConvNeXtBlock(dim, hidden_dim, kernel_size, 1 / depth, after) for after in others)
+        self.blocks = nn.ModuleList(blocks)
         self.final_norm = nn.LayerNorm(dim)
         self.context_frames = total_context(self.frame_stages())
 
     def frame_stages(self) -> list[Stage]:
         """The input convolution, the blocks and the normalization."""
-        margin = _margin(self.embed)  # of all convolutions
-        blocks = [Stage(partial(_apply_masked, block), margin) for block in self.blocks]
-        return [Stage(self._embed, margin), *blocks, Stage(self._normalize_last, 0)]
+        (_, first), *others = self._convolutions()
+        applied = [partial(_apply_masked, block) for block in self.blocks]
+        blocks = [Stage(apply, context) for apply, (_, context) in zip(applied, others, strict=True)]
+        return [Stage(self._embed, first), *blocks, Stage(self._normalize_last, Context(0, 0))]
+
+    @torch.no_grad()
+    def take_kernels(self, other: "ConvNeXtBackbone") -> None:
+        """Take the kernels of a backbone of the same shape that looks ahead more or less: every tap keeps its time.
+
+        Taps of frames that this one does not see yet are added to those of the last it sees.
+        """
+        for (conv, context), (source, source_context) in zip(self._convolutions(), other._convolutions(), strict=True):
+            unseen = source_context.after - context.after
+            conv.weight.copy_(F.pad(source.weight, (unseen, -unseen)))  # one side grows, the other is cut
+            if unseen > 0:
+                conv.weight[..., -1] += source.weight[..., -unseen:].sum(-1)
+
+    def _convolutions(self) -> list[tuple[nn.Conv1d, Context]]:
+        blocks = [block for block in self.blocks if isinstance(block, ConvNeXtBlock)]
+        return [(self.embed, self.embed_context), *((block.depthwise, block.context) for block in blocks)]
 
     def _embed(self, x: Tensor, frame_mask: Tensor | None) -> Tensor:
-        conv, x, margin = self.embed, _masked(x, frame_mask), _margin(self.embed)
+        conv, x = self.embed, _masked(x, frame_mask)
         assert conv.bias is not None
         # As a matrix product: rounding of a convolution depends on the number of frames, that of a product does not.
-        num_frames, padded = x.shape[1], F.pad(x, (0, 0, margin, margin))
+        num_frames, padded = x.shape[1], F.pad(x, (0, 0, *self.embed_context))
         windows = torch.cat([padded[:, i : i + num_frames] for i in range(conv.kernel_size[0])], dim=-1)  # (B, T, k C)
         weight, bias = conv.weight.transpose(1, 2).flatten(1), conv.bias
         if x.dtype == torch.float64:
@@ -264,25 +313,26 @@ def _masked(x: Tensor, frame_mask: Tensor | None) -> Tensor:
     return x if frame_mask is None else x * frame_mask.unsqueeze(-1).to(x.dtype)
 
 
-def frame_signal(audio: Tensor, frame_length: int, hop_length: int) -> Tensor:
+def frame_signal(audio: Tensor, frame_length: int, hop_length: int, after: int | None = None) -> Tensor:
     """Overlapping frames (B, T, frame_length) of audio (B, T * hop_length), each centred on its hop.
 
-    Samples outside the audio are zeros.
+    Samples outside the audio are zeros. With `after`, a frame ends so many samples behind its hop instead.
     """
     margin = frame_length - hop_length
-    padded = F.pad(audio, (margin // 2, margin - margin // 2))
+    after = margin - margin // 2 if after is None else after
+    padded = F.pad(audio, (margin - after, after))
     return padded.unfold(-1, frame_length, hop_length)
 
 
-def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
+def overlap_add(frames: Tensor, hop_length: int, before: int | None = None) -> Tensor:
     """Sum of overlapping frames (B, T, frame_length) as audio (B, T * hop_length), the inverse of `frame_signal`.
 
-    `frame_length` must be a multiple of `hop_length`.
+    `frame_length` must be a multiple of `hop_length`. With `before`, a frame begins so many samples before its hop.
     """
     batch, num_frames, frame_length = frames.shape
     overlap = frame_length // hop_length
     hops = frames.reshape(batch, num_frames, overlap, hop_length)
     shifted = [F.pad(hops[:, :, i], (0, 0, i, overlap - 1 - i)) for i in range(overlap)]
     total = sum(shifted[1:], start=shifted[0])  # (B, T + overlap - 1, hop)
-    margin = frame_length - hop_length
-    return total.flatten(1)[:, margin // 2 : margin // 2 + num_frames * hop_length]
+    before = (frame_length - hop_length) // 2 if before is None else before
+    return total.flatten(1)[:, before : before + num_frames * hop_length]

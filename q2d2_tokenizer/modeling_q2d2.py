@@ -20,7 +20,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 from .configuration_q2d2 import Q2D2Config
 from .decoders import DECODERS
 from .encoders import ENCODERS
-from .layers import fast_products
+from .layers import Context, fast_products
 from .quantizers import QUANTIZERS
 from .quantizers_baselines import FiniteScalarQuantizer  # noqa: F401  (registers it, and its neighbours)
 from .streaming import ChunkDecoder, ChunkEncoder, Q2D2DecoderCache, Q2D2EncoderCache
@@ -127,21 +127,22 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
 
     @property
     def receptive_field_samples(self) -> int | None:
-        """Samples on each side of a frame that its token depends on, or None if that is the whole recording."""
-        return self._in_samples(self.encoder.context_frames)
+        """Samples on each side of a frame that its token depends on at most, or None if that is the whole recording."""
+        context = self.encoder.context_frames
+        return None if context is None else max(context) * self.config.hop_length
 
     @property
     def encoder_latency_samples(self) -> int | None:
         """Samples behind the end of a frame that come in before `encode` gives its token; None if it cannot stream."""
-        return self.receptive_field_samples
+        return self._latency_samples(self.encoder.context_frames)
 
     @property
     def decoder_latency_samples(self) -> int | None:
         """Samples of tokens behind a frame that come in before `decode` gives its audio; None if it cannot stream."""
-        return self._in_samples(self.decoder.context_frames)
+        return self._latency_samples(self.decoder.context_frames)
 
-    def _in_samples(self, context_frames: int | None) -> int | None:
-        return None if context_frames is None else context_frames * self.config.hop_length
+    def _latency_samples(self, context: Context | None) -> int | None:
+        return None if context is None else context.after * self.config.hop_length
 
     def fingerprint(self) -> str:
         """Sixteen hex digits that identify encoder and quantizer: equal fingerprints mean equal tokens.
@@ -254,7 +255,12 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
                 audio, cache = self._chunk_decoder()(codes, cache, not use_streaming)
                 num_tokens = [cache.frames.num_frames] * cache.batch_size
                 count = check_num_samples_of_chunks(num_samples, num_tokens, hop, not use_streaming)
-                rows = list(audio[:, : audio.shape[1] + count - cache.frames.num_frames * hop])
+                excess = cache.frames.num_frames * hop - count
+                if excess > audio.shape[1]:
+                    raise ValueError(
+                        f"num_samples={num_samples} comes too late: pass it with the last tokens, not after"
+                    )
+                rows = list(audio[:, : audio.shape[1] - excess])
             else:
                 counts = check_num_samples(num_samples, lengths, hop)
                 rows = self._decode_recordings([row[:n] for row, n in zip(codes, lengths, strict=True)])

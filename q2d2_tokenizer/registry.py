@@ -24,6 +24,8 @@ class Registry(dict):
     def resolve(self, name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Complete keyword arguments of the class called `name`: the given ones over the constructor's defaults.
 
+        An option whose default is None is left out unless it is set, so codecs older than it keep their fingerprints.
+
         Raises:
             ValueError: If the name or one of the arguments is unknown; the message lists the known ones.
         """
@@ -34,4 +36,5 @@ class Registry(dict):
         unknown = sorted(set(kwargs) - set(defaults))
         if unknown:
             raise ValueError(f"{self.kind} {name!r} takes {sorted(defaults)}, got unknown {unknown}")
-        return {**defaults, **kwargs}
+        given = {**defaults, **kwargs}
+        return {key: value for key, value in given.items() if value is not None or defaults[key] is not None}

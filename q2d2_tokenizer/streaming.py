@@ -1,8 +1,8 @@
 """Recordings chunk by chunk: what has to be remembered between chunks, and tokens that do not depend on the chunks.
 
-Every stage of an encoder or decoder sees a few frames of context on each side. So the frames of a stage lag behind
-those that came in, and the last `2 * context_frames` that went into each stage are all that the rest of a recording
-needs: every frame is computed once, and memory does not grow.
+Every stage of an encoder or decoder sees a few frames before and after each frame. So the frames of a stage lag behind
+those that came in, and the last ones that went into each stage, as many as its context, are all that the rest of a
+recording needs: every frame is computed once, and memory does not grow.
 
 In float32 a frame is rounded differently in chunks of another size. A token that could change by this is computed again
 in float64 from the samples it depends on (`ExactEncoder`); the others are the same anyway. So all tokens are those of a
@@ -36,8 +36,8 @@ class FrameCache:
 
     Args:
         num_frames: Frames that came in.
-        states: For every stage the last `2 * context_frames` frames that went into it; none at the beginning, which
-            stands for zeros.
+        states: For every stage the last frames that went into it, as many as its context; none at the beginning,
+            which stands for zeros.
     """
 
     num_frames: int = 0
@@ -85,7 +85,7 @@ def advance(stages: list[Stage], frames: Tensor, cache: FrameCache, is_last: boo
         is_last: Whether the recordings end here.
 
     Returns:
-        The frames that are determined now, `sum(context_frames)` later than they come in, and the cache.
+        The frames that are determined now, `total_context(stages).after` later than they come in, and the cache.
 
     Raises:
         ValueError: If recordings without frames end.
@@ -95,15 +95,18 @@ def advance(stages: list[Stage], frames: Tensor, cache: FrameCache, is_last: boo
     if is_last and not num_frames:
         raise ValueError("every recording needs at least one sample or token, got none in all of its chunks")
     if is_last:
-        frames = _append_zeros(frames, total_context(stages))
+        frames = _append_zeros(frames, total_context(stages).after)
     states = []
     for i, (apply, context) in enumerate(stages):
-        before = cache.states[i] if cache.states else _append_zeros(frames[:, :0], 2 * context)
+        before = cache.states[i] if cache.states else _append_zeros(frames[:, :0], context.size)
         window = torch.cat([before, frames], dim=1)
-        states.append(window[:, window.shape[1] - 2 * context :].clone())
-        mask = _frame_mask(position - 2 * context, window, num_frames if is_last else None)
-        frames = apply(window, mask)[:, context : window.shape[1] - context]
-        position -= context
+        states.append(window[:, window.shape[1] - context.size :].clone())
+        mask = _frame_mask(position - context.size, window, num_frames if is_last else None)
+        if window.shape[1]:
+            frames = apply(window, mask)[:, context.before : window.shape[1] - context.after]
+        else:  # Fourier transforms refuse no frames at all
+            frames = apply(_append_zeros(window, 1), None)[:, :0]
+        position -= context.after
     return frames[:, max(0, -position) :], FrameCache(num_frames, tuple(states))
 
 
@@ -123,10 +126,10 @@ def _frame_mask(first: int, frames: Tensor, num_frames: int | None) -> Tensor | 
 def pack(recordings: list[Tensor], stages: list[Stage]) -> tuple[Tensor, Tensor]:
     """Frames (1, T, ...) of recordings (T_i, ...), one after the other, and whose they are (1, T).
 
-    Between two lie as many frames of zeros, of number -1, as a stage has context. Every stage takes frames outside of a
-    recording for zeros, so none sees another one.
+    Between two lie as many frames of zeros, of number -1, as a stage sees on one side. Every stage takes frames outside
+    of a recording for zeros, so none sees another one.
     """
-    count = max(context for _, context in stages)
+    count = max(max(context) for _, context in stages)
     zeros = recordings[0].new_zeros(count, *recordings[0].shape[1:])
     frames = torch.cat([part for recording in recordings for part in (recording, zeros)][:-1])
     owners = [F.pad(torch.full((len(recording),), i), (0, count), value=-1) for i, recording in enumerate(recordings)]
@@ -159,7 +162,7 @@ def exact_copy(module: Module, dtype: torch.dtype) -> Module:
 
 
 class ExactEncoder:
-    """Codes (W,) of the middle frames of windows (W, 2 * context_frames + 1, hop_length), computed in float64.
+    """Codes (W,) of one frame each of windows (W, before + 1 + after, hop_length), computed in float64.
 
     Args:
         encoder: Encoder of finite context. It and the quantizer are copied when the first window comes, so make a new
@@ -180,7 +183,7 @@ class ExactEncoder:
         encoder, quantizer = self._copies
         frames = frames.to(exact_dtype(frames.device))
         for apply, context in encoder.frame_stages():
-            keep = slice(context, frames.shape[1] - context)
+            keep = slice(context.before, frames.shape[1] - context.after)
             frames, frame_mask = apply(frames, frame_mask)[:, keep], frame_mask[:, keep]
         return quantizer.encode(frames).squeeze(1)
 
@@ -254,7 +257,7 @@ class ChunkEncoder(_InBlocks[Q2D2EncoderCache]):
         self.exact_encoder = ExactEncoder(encoder, quantizer)
 
     def start(self, values: Tensor) -> Q2D2EncoderCache:
-        return Q2D2EncoderCache(values.new_zeros(len(values), 2 * self.context * self.hop_length), FrameCache())
+        return Q2D2EncoderCache(values.new_zeros(len(values), self.context.size * self.hop_length), FrameCache())
 
     def block(self, values: Tensor, cache: Q2D2EncoderCache, is_last: bool) -> tuple[Tensor, Q2D2EncoderCache]:
         samples = torch.cat([cache.samples, values], dim=1)
@@ -262,13 +265,13 @@ class ChunkEncoder(_InBlocks[Q2D2EncoderCache]):
             samples = F.pad(samples, (0, -samples.shape[1] % self.hop_length))
         num_whole = samples.shape[1] // self.hop_length
         frames = samples[:, : num_whole * self.hop_length].unflatten(1, (num_whole, self.hop_length))
-        latents, state = advance(self.stages, frames[:, 2 * self.context :], cache.frames, is_last)
+        latents, state = advance(self.stages, frames[:, self.context.size :], cache.frames, is_last)
         codes, stable = self.quantizer.encode_stable(latents)
         if not stable.all():
-            first = cache.frames.num_frames - 2 * self.context  # position of frames[:, 0]
+            first = cache.frames.num_frames - self.context.size  # position of frames[:, 0]
             windows, masks = self._windows(frames, first, state.num_frames if is_last else None, codes.shape[1])
             codes[~stable] = self.exact_encoder(windows[~stable], masks[~stable])
-        begin = (num_whole - 2 * self.context) * self.hop_length  # of what the samples to come need
+        begin = (num_whole - self.context.size) * self.hop_length  # of what the samples to come need
         return codes, Q2D2EncoderCache(samples[:, begin:].clone(), state)
 
     def together(self, recordings: list[Tensor]) -> list[Tensor]:
@@ -277,9 +280,9 @@ class ChunkEncoder(_InBlocks[Q2D2EncoderCache]):
         codes, stable = self.quantizer.encode_stable(apply_stages(self.stages, frames, _mask_of(owners)))
         unsure = ~stable & (owners >= 0)
         if unsure.any():
-            margins, size = (self.context, self.context), 2 * self.context + 1
-            masks = F.pad(owners, margins, value=-1).unfold(1, size, 1)[unsure] == owners[unsure].unsqueeze(-1)
-            windows = F.pad(frames, (0, 0, *margins)).unfold(1, size, 1)[unsure].movedim(-1, 1)
+            size = self.context.size + 1
+            masks = F.pad(owners, self.context, value=-1).unfold(1, size, 1)[unsure] == owners[unsure].unsqueeze(-1)
+            windows = F.pad(frames, (0, 0, *self.context)).unfold(1, size, 1)[unsure].movedim(-1, 1)
             codes[unsure] = self.exact_encoder(windows * masks.unsqueeze(-1), masks)
         return unpack(codes, owners)
 
@@ -293,10 +296,10 @@ class ChunkEncoder(_InBlocks[Q2D2EncoderCache]):
             count: Number of windows.
         """
         if num_frames is not None:
-            frames = _append_zeros(frames, self.context)
+            frames = _append_zeros(frames, self.context.after)
         mask = _frame_mask(first, frames, num_frames)
         mask = torch.ones_like(frames[..., 0], dtype=torch.bool) if mask is None else mask
-        size = 2 * self.context + 1
+        size = self.context.size + 1
         skip = frames.shape[1] - size + 1 - count  # windows around what lies before the recording
         return frames.unfold(1, size, 1).movedim(-1, 2)[:, skip:], mask.unfold(1, size, 1)[:, skip:]
 

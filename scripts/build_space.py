@@ -93,7 +93,8 @@ def read_facts(path: Path) -> dict:
     if "past" in shapes:
         return {"past_shape": shapes["past"]}
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    return {"context_frames": int(metadata["context_frames"]), "state_size": shapes["state"][1]}
+    contexts = {name: int(metadata[name]) for name in ("context_frames", "context_frames_before")}
+    return {**contexts, "state_size": shapes["state"][1]}
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):

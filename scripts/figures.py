@@ -54,21 +54,21 @@ def draw_streaming(model: Q2D2Model, path: Path, chunks: tuple[int, int] = (38, 
     """Draw which frames every stage of the encoder computes in two chunks, and what the cache carries over."""
     stages = model.encoder.frame_stages()
     assert stages is not None, "the bundled encoder streams"
-    contexts = [context for _, context in stages if context]
+    contexts = [context for _, context in stages if context.size]
     names = ["audio", "log-mel spectrum", "input convolution", *(f"ConvNeXt block {i + 1}" for i in range(9))]
     first, total = chunks[0], sum(chunks)
     figure, ax = plt.subplots(figsize=(9, 4.0))
-    for row, lag in enumerate(np.cumsum([0, *contexts]).tolist()):
+    for row, lag in enumerate(np.cumsum([0, *(context.after for context in contexts)]).tolist()):
         y, border = -row, first - lag
         _frames(ax, y, range(0, border), PALE_BLUE)
         _frames(ax, y, range(border, total - lag), PALE_ORANGE)
         name = names[row] if row < len(contexts) else f"{names[row]}, tokens"
         ax.text(-0.8, y + 0.35, name, ha="right", va="center", fontsize=9)
         if row < len(contexts):
-            width = 2 * contexts[row]
+            width = contexts[row].size
             box = Rectangle((border - width, y), width, 0.7, fill=False, hatch="////", edgecolor=BLUE, linewidth=1.2)
             ax.add_patch(box)
-    last, lag = -len(contexts), sum(contexts)
+    last, lag = -len(contexts), sum(context.after for context in contexts)
     ax.annotate("", (first, last - 0.35), (first - lag, last - 0.35), arrowprops={"arrowstyle": "<->", "color": RED})
     milliseconds = 1000 * lag * model.config.hop_length / model.config.sampling_rate
     latency = f"latency {lag} frames = {milliseconds:.0f} ms"
@@ -91,14 +91,14 @@ def draw_recheck(model: Q2D2Model, path: Path) -> None:
     _draw_cells(cells, model.quantizer, len(model.config.levels))
     context = model.encoder.context_frames
     assert context is not None, "the bundled encoder has a finite context"
-    size, block, uncertain = 2 * context + 1, 25, 31
+    size, block, uncertain = context.size + 1, 25, 31
     for y, name in ((3, "audio, in blocks"), (2, "float32"), (0, "float64")):
         frames.text(-0.8, y + 0.35, name, ha="right", va="center", fontsize=9)
     for start in (0, block):
         colour = PALE_BLUE if start == 0 else PALE_ORANGE
         for y in (3, 2):
             _frames(frames, y, range(start, start + block), colour)
-    window = range(uncertain - context, uncertain + context + 1)
+    window = range(uncertain - context.before, uncertain + context.after + 1)
     _frames(frames, 0, window, GREY)
     _frames(frames, 2, range(uncertain, uncertain + 1), RED)
     _frames(frames, 0, range(uncertain, uncertain + 1), RED)
@@ -108,7 +108,7 @@ def draw_recheck(model: Q2D2Model, path: Path) -> None:
     arrow = {"arrowstyle": "->", "color": RED}
     frames.annotate("", (uncertain + 0.5, 1.95), (uncertain + 0.5, 0.75), arrowprops=arrow)
     frames.text(uncertain + 1.2, 1.25, "this token is used", fontsize=9, color=RED, va="center")
-    frames.text(uncertain + 0.5, -0.6, f"{context} + 1 + {context} frames", ha="center", fontsize=9)
+    frames.text(uncertain + 0.5, -0.6, f"{context.before} + 1 + {context.after} frames", ha="center", fontsize=9)
     frames.set_title("Only the window around that frame is computed again", fontsize=10)
     frames.set_xlim(-11, 2 * block + 0.5)
     frames.set_ylim(-1, 4)

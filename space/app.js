@@ -228,11 +228,11 @@ function change(tokens, remember = true) {
 async function decodeAgain(first, stop) {
   const recording = shown;
   const { hop_length: hop, decoder } = vocabulary;
-  const reach = decoder.context_frames;
+  const [after, before] = [decoder.context_frames, decoder.context_frames_before];
   const last = recording.codes.length;
-  const [from, to] = [Math.max(0, first - 2 * reach), Math.min(last, stop + 2 * reach)];
+  const [from, to] = [Math.max(0, first - after - before), Math.min(last, stop + before + after)];
   const { samples } = await ask("decode", { codes: recording.codes.slice(from, to) }, () => {});
-  const [begin, end] = [Math.max(0, first - reach) * hop, Math.min(last, stop + reach) * hop];
+  const [begin, end] = [Math.max(0, first - after) * hop, Math.min(last, stop + before) * hop];
   const whole = recording.reconstruction.slice();
   const part = samples.subarray(begin - from * hop, end - from * hop);
   whole.set(part.subarray(0, whole.length - begin), begin);

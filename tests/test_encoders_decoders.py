@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from q2d2_tokenizer import Q2D2Config, default_checkpoint
-from q2d2_tokenizer.decoders import DECODERS, ExcitedIstftHead
+from q2d2_tokenizer.decoders import DECODERS, ExcitedIstftHead, place_windows
 from q2d2_tokenizer.encoders import ENCODERS
-from q2d2_tokenizer.layers import ConvNeXtBlock, frame_signal, mel_filters, overlap_add
+from q2d2_tokenizer.layers import ConvNeXtBackbone, ConvNeXtBlock, frame_signal, mel_filters, overlap_add
 
 try:
     from transformers.audio_utils import mel_filter_bank
@@ -27,10 +27,14 @@ SMALL = {
 ENCODER_CASES = [(name, {}) for name in ENCODERS] + [
     ("stft", {"n_fft": n_fft, "kernel_size": kernel_size}) for n_fft in (12, 13, 37, 38, 96) for kernel_size in (1, 5)
 ]
+ENCODER_CASES += [("stft", {"look_ahead": frames}) for frames in (0, 1, 2, 3, 5)]
+ENCODER_CASES += [("stft", {"n_fft": n_fft, "look_ahead": 1}) for n_fft in (12, 13, 38, 96)]
 DECODER_CASES = [(name, {}) for name in DECODERS] + [
     ("vocos", {"attention": True}),
     *(("vocos", {"excitation_hz": 3000.0, "overlap": overlap}) for overlap in (1, 2, 4)),
     *(("vocos", {"overlap": overlap}) for overlap in (1, 2, 3, 5, 8)),
+    *(("vocos", {"overlap": overlap, "look_ahead": frames}) for overlap in (1, 2, 3, 4) for frames in (0, 1, 3)),
+    *(("vocos", {"excitation_hz": 3000.0, "look_ahead": frames}) for frames in range(8)),
 ]
 
 
@@ -78,19 +82,24 @@ def test_seanet_takes_any_ratios(ratios: list[int]):
     assert encoder(torch.randn(1, 1, 7 * config.hop_length)).shape == (1, 7, 8)
 
 
+def found_context(gradients: torch.Tensor) -> tuple[int, int]:
+    """Frames before and after the middle one that have gradients (T,)."""
+    middle, used = len(gradients) // 2, gradients.nonzero().flatten().tolist()
+    assert 0 < used[0] <= middle <= used[-1] < len(gradients) - 1
+    return middle - used[0], used[-1] - middle
+
+
 @pytest.mark.parametrize(("name", "kwargs"), ENCODER_CASES)
 def test_latent_depends_on_its_context_only(name: str, kwargs: dict):
     encoder, frames = build(ENCODERS, name, kwargs), 41
     audio = torch.randn(1, 1, frames * HOP, requires_grad=True)
     encoder(audio, exact=False)[0, frames // 2].square().sum().backward()
     per_frame = audio.grad.view(frames, HOP).abs().sum(-1)
-    assert per_frame[frames // 2] > 0
     if encoder.context_frames is None:
         assert (per_frame[: frames // 2] > 0).all()
     else:
-        context = encoder.context_frames
-        assert (per_frame[: frames // 2 - context] == 0).all()
-        assert (per_frame[frames // 2 + context + 1 :] == 0).all()
+        (before, after), context = found_context(per_frame), encoder.context_frames
+        assert after == context.after and before in (context.before, context.before - (encoder.n_fft % HOP > 0))
 
 
 @pytest.mark.parametrize(("name", "kwargs"), DECODER_CASES)
@@ -99,18 +108,64 @@ def test_audio_depends_on_its_context_only(name: str, kwargs: dict):
     latents = torch.randn(1, frames, 8, requires_grad=True)
     decoder(latents).view(frames, HOP)[frames // 2].square().sum().backward()
     per_frame = latents.grad[0].abs().sum(-1)
-    assert per_frame[frames // 2] > 0
     if decoder.context_frames is None:
         assert (per_frame > 0).all()
     else:
-        context = decoder.context_frames
-        assert (per_frame[: frames // 2 - context] == 0).all()
-        assert (per_frame[frames // 2 + context + 1 :] == 0).all()
+        (before, after), context = found_context(per_frame), decoder.context_frames
+        assert before <= context.before and after <= context.after
+        if not kwargs.get("excitation_hz"):  # the source is not differentiated
+            assert (before, after) == context
+
+
+@pytest.mark.parametrize("registry", [ENCODERS, DECODERS], ids=["encoders", "decoders"])
+def test_look_ahead_is_what_is_asked_for(registry: dict):
+    name = "stft" if registry is ENCODERS else "vocos"
+    symmetric = build(registry, name, {}).context_frames
+    assert symmetric.before == symmetric.after
+    most = symmetric.after if name == "stft" else symmetric.after - 1  # frames of audio begin one hop before their own
+    for frames in range(most + 1):
+        context = build(registry, name, {"look_ahead": frames}).context_frames
+        assert context.after == frames and symmetric.size - context.size in (0, 1)  # the windows are 3 hops and a hop
+    for frames in (-1, most + 1):
+        with pytest.raises(ValueError, match=f"look_ahead must be None or within 0 and {most} .* {frames}"):
+            build(registry, name, {"look_ahead": frames})
+    assert "look_ahead" not in registry.resolve(name, {"look_ahead": None})
+    assert registry.resolve(name, {"look_ahead": 0})["look_ahead"] == 0
+
+
+def test_attention_refuses_a_look_ahead():
+    with pytest.raises(ValueError, match="attention sees the whole recording, so look_ahead must be None, got 2"):
+        build(DECODERS, "vocos", {"attention": True, "look_ahead": 2})
+
+
+def test_pulses_come_late_only_where_the_look_ahead_is_too_short():
+    late = {}
+    for frames in range(8):
+        windows = place_windows(4 * HOP, HOP, True, frames)
+        late[frames] = 3 - (windows.samples_before + windows.source_after) / HOP  # hops
+        assert windows.look_ahead <= frames
+    assert late == {0: 3, 1: 2, 2: 1, 3: 0, 4: 0, 5: 0, 6: 0, 7: 0}
+    assert place_windows(4 * HOP, HOP, True) == (1.5 * HOP, 1.5 * HOP, 6)  # centred
+
+
+@pytest.mark.parametrize("look_aheads", [(9, 0), (9, 4), (2, 7), (0, 9)])
+def test_kernels_keep_the_time_of_their_taps(look_aheads: tuple[int, int]):
+    source, target = (ConvNeXtBackbone(3, 6, 2, 12, 7, frames) for frames in look_aheads)
+    for (conv, context), (other, other_context) in zip(source._convolutions(), target._convolutions(), strict=True):
+        nn.init.normal_(conv.weight)
+        kernel = conv.weight.detach().clone()
+        target.take_kernels(source)
+        for tap in range(7):
+            place = tap - context.before + other_context.before
+            if 0 <= place < 6:
+                assert torch.equal(other.weight[..., place], kernel[..., tap])
+        if context.after >= other_context.after:
+            assert torch.allclose(other.weight.sum(-1), kernel.sum(-1), atol=1e-5)
 
 
 def test_excitation_has_the_harmonics_of_the_lower_band_at_the_level_of_its_gains():
     rate, hop, n_fft, pitch, frames = 24000, 320, 1280, 300, 40
-    head = ExcitedIstftHead(4, n_fft, hop, cutoff=1200 / rate)
+    head = ExcitedIstftHead(4, n_fft, hop, place_windows(n_fft, hop, True), cutoff=1200 / rate)
     low = 0.1 * torch.sin(2 * torch.pi * pitch * torch.arange(frames * hop) / rate)
 
     def excited(low: torch.Tensor, gain: float) -> torch.Tensor:

@@ -2,16 +2,33 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from test_modeling_q2d2 import HOP, SEANET, VOCOS, make_model, noise
+from test_modeling_q2d2 import HOP, SEANET, STFT, VOCOS, make_model, noise, whole_codes
 from torch import Tensor
 
 from q2d2_tokenizer import Q2D2Model, default_checkpoint, quantizers, read_audio, sample_recording
+from q2d2_tokenizer.audio.recordings import decode_in_chunks
 from q2d2_tokenizer.layers import frame_signal
 from q2d2_tokenizer.quantizers import ROUNDING_MARGIN, LatticeQuantizer, Quantizer
 from q2d2_tokenizer.streaming import ExactEncoder
+
+EXCITED = VOCOS | {"excitation_hz": 3000.0}
+LOOK_AHEADS = [(None, None), (0, 0), (2, 2), (3, 4), (0, None), (None, 1)]  # of encoder and decoder
+
+
+def make_hasty_model(look_aheads: tuple[int | None, int | None], **settings) -> Q2D2Model:
+    """A tiny codec whose encoder and decoder look ahead so many frames."""
+    encoder, decoder = look_aheads
+    kwargs = {"encoder_kwargs": STFT | {"look_ahead": encoder}, "decoder_kwargs": EXCITED | {"look_ahead": decoder}}
+    return make_model(**kwargs, **settings)
+
+
+@pytest.fixture(scope="module", params=LOOK_AHEADS, ids=str)
+def hasty_model(request) -> Q2D2Model:
+    return make_hasty_model(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +114,77 @@ def test_a_cache_may_be_used_twice(model: Q2D2Model):
         assert torch.equal(codes, model.encode(torch.cat([audio, end], -1)).audio_codes)
 
 
+@pytest.mark.parametrize("num_samples", [1, HOP, 70 * HOP + 3])
+def test_pieces_are_the_whole_whatever_the_look_ahead(num_samples: int, hasty_model: Q2D2Model):
+    audio, model = noise(1, 1, num_samples, seed=num_samples), hasty_model
+    codes = model.encode(audio).audio_codes
+    assert torch.equal(codes[:, 0], whole_codes(model, audio))
+    values = model.decode(codes, num_samples=num_samples).audio_values
+    for sizes in ([1], [7, 3], random_sizes(num_samples, 12)):
+        chunks = encode_chunks(model, audio, cuts(num_samples, [HOP * size + 1 for size in sizes]))
+        assert torch.equal(torch.cat(chunks, -1), codes)
+        chunks = decode_chunks(model, codes, cuts(codes.shape[-1], sizes))
+        assert torch.allclose(torch.cat(chunks, -1)[..., :num_samples], values, atol=1e-4)
+    chunks = list(decode_in_chunks(model, codes.flatten().tolist(), num_samples, tokens_per_chunk=1))
+    assert torch.allclose(torch.from_numpy(np.concatenate(chunks)), values.flatten(), atol=1e-4)
+
+
+def test_num_samples_comes_with_the_last_tokens():
+    model, codes = make_hasty_model((0, 0)), torch.zeros(1, 1, 9).long()
+    cache = model.decode(codes, use_streaming=True).cache
+    assert model.decode(codes[..., :0], cache=cache, num_samples=9 * HOP).audio_values.shape[-1] == 0
+    with pytest.raises(ValueError, match=f"num_samples={9 * HOP - 1} comes too late: pass it with the last tokens"):
+        model.decode(codes[..., :0], cache=cache, num_samples=9 * HOP - 1)
+
+
+def test_batch_is_single_whatever_the_look_ahead(hasty_model: Q2D2Model, monkeypatch):
+    lengths, model = [1, 3 * HOP, 55 * HOP + 1, HOP - 1, 20 * HOP], hasty_model
+    mask = torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)
+    audio = noise(len(lengths), 1, max(lengths))
+    alone = [model.encode(audio[i : i + 1, :, :length]).audio_codes for i, length in enumerate(lengths)]
+    monkeypatch.setattr(quantizers, "ROUNDING_MARGIN", 1e-2)
+    disturbed(monkeypatch, 1e-2)
+    recount, batch = Recount(monkeypatch), model.encode(audio, mask)
+    assert recount.count > 0  # windows of float64 too
+    chunks = encode_chunks(model, audio[2:3, :, : lengths[2]], cuts(lengths[2], [4 * HOP + 1]))
+    assert torch.equal(torch.cat(chunks, -1), alone[2])
+    decoded = model.decode(batch.audio_codes, batch.audio_codes_mask, lengths).audio_values
+    for i, (codes, length) in enumerate(zip(alone, lengths, strict=True)):
+        assert torch.equal(batch.audio_codes[i, :, : codes.shape[-1]], codes[0])
+        expected = model.decode(codes, num_samples=length).audio_values
+        assert torch.allclose(decoded[i, :, :length], expected[0], atol=1e-4)
+
+
+def through_chunks(model: Q2D2Model, audio: Tensor) -> tuple[Tensor, list[int]]:
+    """Audio that comes out while audio goes in, a hop at a time, and how much had gone in for each sample."""
+    encoder_cache = decoder_cache = None
+    outputs, heard = [], []
+    for start in range(0, audio.shape[-1], HOP):
+        encoded = model.encode(audio[..., start : start + HOP], cache=encoder_cache, use_streaming=True)
+        decoded = model.decode(encoded.audio_codes, cache=decoder_cache, use_streaming=True)
+        encoder_cache, decoder_cache = encoded.cache, decoded.cache
+        outputs.append(decoded.audio_values[0, 0])
+        heard += [start + HOP] * len(outputs[-1])
+    return torch.cat(outputs), heard
+
+
+def test_an_impulse_proves_the_delay(hasty_model: Q2D2Model):
+    model, place = hasty_model, 90 * HOP + 7
+    quiet = noise(1, 1, 130 * HOP)
+    delay = HOP + model.encoder_latency_samples + model.decoder_latency_samples  # a frame and what both look ahead
+    before, heard = through_chunks(model, quiet)
+    assert max(count - position for position, count in enumerate(heard)) == delay
+    loud = quiet.clone()
+    loud[..., place] = 1.0
+    after, _ = through_chunks(model, loud)
+    changed = ((after - before).abs() > 1e-4).nonzero().flatten().tolist()
+    assert changed and heard[changed[0]] > place  # what came out before the impulse went in does not depend on it
+    assert heard[changed[0]] <= place + delay + HOP  # and it is heard as soon as it can be
+
+
 def test_latency_is_as_stated(model: Q2D2Model):
     field, audio, ends = model.encoder_latency_samples, noise(1, 1, 40 * HOP), cuts(40 * HOP, [13])
-    assert field == model.encoder.context_frames * HOP
+    assert field == model.encoder.context_frames.after * HOP
     num_tokens = [codes.shape[-1] for codes in encode_chunks(model, audio, ends)]
     for end, count in zip(ends, torch.tensor(num_tokens).cumsum(0).tolist(), strict=False):
         assert count == max(0, (end - field) // HOP)
@@ -115,6 +200,13 @@ def test_tokens_that_came_out_do_not_depend_on_what_follows(model: Q2D2Model):
     for end in (audio[..., :0], noise(1, 1, 900, seed=9), 8 * noise(1, 1, 900, seed=8).clip(-1, 1)):
         whole = model.encode(torch.cat([audio, end], -1)).audio_codes
         assert torch.equal(whole[..., : early.shape[-1]], early)
+
+
+def test_bundled_decoder_takes_no_tokens_in_between():
+    model = Q2D2Model.from_pretrained(default_checkpoint()).eval()
+    codes = torch.arange(40).view(1, 1, -1)
+    chunks = torch.cat(decode_chunks(model, codes, [35, 35, 40, 40]), -1)
+    assert torch.allclose(chunks, model.decode(codes).audio_values, atol=1e-5)
 
 
 def test_caches_do_not_grow(model: Q2D2Model):

@@ -117,11 +117,14 @@ def decode_in_chunks(
     """
     context = model.decoder.context_frames
     usual = None if context is None else tokens_per_chunk or _TOKENS_PER_CHUNK
-    size = context + _FIRST_TOKENS if is_live and context is not None else usual
+    size = context.after + _FIRST_TOKENS if is_live and context is not None else usual
     codes, cache, follows = iter(codes), None, True
+    following: list[int] = []  # known in advance, as the last tokens have to come with `num_samples`
     while follows:
-        taken = np.fromiter(itertools.islice(codes, size), np.int64)
-        follows = len(taken) == size
+        rest = None if size is None else size - len(following)
+        taken = np.fromiter(itertools.chain(following, itertools.islice(codes, rest)), np.int64)
+        following = [] if num_samples is None else list(itertools.islice(codes, 1))
+        follows = len(taken) == size and (num_samples is None or bool(following))
         if not len(taken) and cache is None:
             return
         chunk = torch.from_numpy(taken).to(model.device).view(1, 1, -1)

@@ -89,13 +89,15 @@ def _describe_quantizer(model: "Q2D2Model") -> dict[str, str]:
 def _describe_context(model: "Q2D2Model") -> dict[str, str]:
     hop, rate = model.config.hop_length, model.config.sampling_rate
     contexts = {"encoder": model.encoder.context_frames, "decoder": model.decoder.context_frames}
-    lines = {
-        f"{name} context": "the whole recording"
-        if frames is None
-        else f"{frames} frames = {1000 * frames * hop / rate:.1f} ms on each side of a frame"
-        for name, frames in contexts.items()
-    }
-    if None in contexts.values():
+    lines = {}
+    for name, context in contexts.items():
+        if context is None:
+            lines[f"{name} context"] = "the whole recording"
+        else:
+            after = f"{context.after} = {1000 * context.after * hop / rate:.1f} ms after it"
+            lines[f"{name} context"] = f"{context.before} frames before a frame, {after}"
+    ahead = [context.after for context in contexts.values() if context is not None]
+    if len(ahead) < len(contexts):
         return {**lines, "latency": "the whole recording"}
-    latency = 1000 * (1 + sum(contexts.values())) * hop / rate
-    return {**lines, "latency": f"{latency:.1f} ms, a frame and the contexts of encoder and decoder"}
+    latency = 1000 * (1 + sum(ahead)) * hop / rate
+    return {**lines, "latency": f"{latency:.1f} ms, a frame and what encoder and decoder look ahead"}

@@ -1,7 +1,8 @@
 """A codec as ONNX files: encoder.onnx (audio -> tokens) and decoder.onnx (tokens -> audio), chunk by chunk.
 
 Both take the next frames of recordings, whether each lies inside its recording, and the state after the frames before:
-zeros at the beginning. A frame comes out `context_frames` later than it goes in. The Fourier transforms are matrix
+zeros at the beginning. A frame comes out `context_frames` later than it goes in: so far the part looks ahead. The
+Fourier transforms are matrix
 products here, that of the encoder in float64 as in the model.
 """
 
@@ -58,8 +59,8 @@ class _Fourier(nn.Module):
 class _Streamed(nn.Module):
     """Stages with all they remember in one tensor: `frames, frame_mask, state -> frames, state`.
 
-    The state (B, state_size) holds which of the last frames lay inside the recording, then the last
-    `2 * context_frames` frames that went into each stage. Zeros are the state before the first frame.
+    The state (B, state_size) holds which of the last frames lay inside the recording, then the last frames that went
+    into each stage, as many as its context. Zeros are the state before the first frame.
 
     Args:
         part: Module of the stages.
@@ -70,30 +71,31 @@ class _Streamed(nn.Module):
     def __init__(self, part: nn.Module, stages: list[Stage], example: Tensor):
         super().__init__()
         self.part, self.stages = part, stages
-        self.context_frames = total_context(stages)
+        self.context = total_context(stages)
         lag, self.num_flags, self.widths = 0, 0, []
         for apply, context in stages:
-            self.num_flags = max(self.num_flags, lag + 2 * context)
+            self.num_flags = max(self.num_flags, lag + context.size)
             self.widths.append(example.shape[2])
             example = apply(example, torch.ones(example.shape[:2]))
-            lag += context
-        self.state_size = self.num_flags + sum(2 * c * width for (_, c), width in zip(stages, self.widths, strict=True))
+            lag += context.after
+        sizes = [context.size * width for (_, context), width in zip(stages, self.widths, strict=True)]
+        self.state_size = self.num_flags + sum(sizes)
 
     def forward(self, frames: Tensor, frame_mask: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         flags = torch.cat([state[:, : self.num_flags], frame_mask.to(state.dtype)], dim=1)
         num_frames, lag, start = frames.shape[1], 0, self.num_flags
         remembered = flags[:, num_frames:]
         for (apply, context), width in zip(self.stages, self.widths, strict=True):
-            window = frames
-            if context:  # states are cut and joined one by one: WebGPU takes a handful of tensors at a time
-                stop = start + 2 * context * width
-                window = torch.cat([state[:, start:stop].unflatten(1, (2 * context, width)), frames], dim=1)
+            window, size = frames, context.size
+            if size:  # states are cut and joined one by one: WebGPU takes a handful of tensors at a time
+                stop = start + size * width
+                window = torch.cat([state[:, start:stop].unflatten(1, (size, width)), frames], dim=1)
                 remembered = torch.cat([remembered, window[:, num_frames:].flatten(1)], dim=1)
                 start = stop
-            first = self.num_flags - lag - 2 * context
-            mask = flags[:, first : first + 2 * context + num_frames]
-            frames = apply(window, mask)[:, context : context + num_frames]
-            lag += context
+            first = self.num_flags - lag - size
+            mask = flags[:, first : first + size + num_frames]
+            frames = apply(window, mask)[:, context.before : context.before + num_frames]
+            lag += context.after
         return frames, remembered
 
 
@@ -112,7 +114,7 @@ class OnnxEncoder(nn.Module):
         encoder = self.encoder
         assert frame_mask is not None  # `_Streamed` always has one
         samples = encoder.round_samples(audio * frame_mask.unsqueeze(-1)).flatten(1)
-        windows = frame_signal(samples, encoder.n_fft, encoder.hop_length) * encoder.window
+        windows = frame_signal(samples, encoder.n_fft, encoder.hop_length, encoder.samples_after) * encoder.window
         real, imaginary = self.fourier.transform(windows)
         return ((real.square() + imaginary.square()).sqrt().float() @ encoder.mel_filters).clamp_min(1e-5).log()
 
@@ -161,5 +163,6 @@ def export_codec(model: Q2D2Model, folder: Path) -> None:
             "frame_mask": (torch.ones(2, 50, dtype=torch.bool), free),
             "state": (torch.zeros(2, part.streamed.state_size), {0: "batch"}),
         }
-        context = {"context_frames": str(part.streamed.context_frames)}
-        write_onnx(part, folder / f"{name}.onnx", inputs, [result, "new_state"], metadata | context)
+        context = part.streamed.context
+        facts = {"context_frames": str(context.after), "context_frames_before": str(context.before)}
+        write_onnx(part, folder / f"{name}.onnx", inputs, [result, "new_state"], metadata | facts)

@@ -16,6 +16,7 @@ from ..bundled import load_codec
 from ..configuration_q2d2 import Q2D2Config
 from ..export import save_feature_extractor
 from ..feature_extraction_q2d2 import to_float32
+from ..layers import ConvNeXtBackbone
 from ..modeling_q2d2 import Q2D2Model
 from .augmentation import Augmentation
 from .data import AudioCache
@@ -29,29 +30,44 @@ from .settings import TrainConfig
 from .stream import AudioStream
 
 
-def make_codec(source: str, levels: list[int] | tuple[int, ...] = ()) -> Q2D2Model:
+def make_codec(
+    source: str,
+    levels: list[int] | tuple[int, ...] = (),
+    encoder_look_ahead: int | None = None,
+    decoder_look_ahead: int | None = None,
+) -> Q2D2Model:
     """A codec to train.
 
     Args:
         source: Config file (random weights), folder with weights, "bundled", or "" (default config).
         levels: Instead of those of the source. Lattices fill the same box whatever their levels, so a trained codec
             goes on from where it was, with finer or coarser points.
+        encoder_look_ahead: Frames that the encoder looks ahead, instead of what it did. Its kernels have the same size.
+        decoder_look_ahead: The same of the decoder.
 
     Raises:
-        ValueError: If the source is no codec, or there are not as many levels as channels.
+        ValueError: If the source is no codec, there are not as many levels as channels, or a part cannot look ahead so
+            far.
     """
     if source and not source.endswith(".json"):
         codec = load_codec(source)
     else:
         codec = Q2D2Model(Q2D2Config.from_json_file(source) if source else Q2D2Config())
-    if not levels:
-        return codec
-    if len(levels) != len(codec.config.levels):
+    if levels and len(levels) != len(codec.config.levels):
         raise ValueError(f"levels must be {len(codec.config.levels)} numbers, one a channel, got {list(levels)}")
+    changes: dict[str, Any] = {"levels": list(levels)} if levels else {}
+    for part, frames in (("encoder", encoder_look_ahead), ("decoder", decoder_look_ahead)):
+        if frames is not None:
+            changes[f"{part}_kwargs"] = getattr(codec.config, f"{part}_kwargs") | {"look_ahead": frames}
+    if not changes:
+        return codec
     weights = {name: tensor for name, tensor in codec.state_dict().items() if ".lattices." not in name}
-    codec = Q2D2Model(Q2D2Config.from_dict(codec.config.to_dict() | {"levels": list(levels)}))
-    codec.load_state_dict(weights, strict=False)  # what is missing is the tables of the new levels
-    return codec
+    changed = Q2D2Model(Q2D2Config.from_dict(codec.config.to_dict() | changes))
+    changed.load_state_dict(weights, strict=False)  # what is missing is the tables of the new levels
+    for old, new in zip(codec.modules(), changed.modules(), strict=True):
+        if isinstance(old, ConvNeXtBackbone) and isinstance(new, ConvNeXtBackbone):
+            new.take_kernels(old)
+    return changed
 
 
 class CodecTrainer(ResumableTrainer):
@@ -77,7 +93,7 @@ class CodecTrainer(ResumableTrainer):
                 f"batch_size={config.batch_size} must be a multiple of {processes} processes times "
                 f"accumulation={config.accumulation}"
             )
-        codec = make_codec(config.codec, config.levels)
+        codec = make_codec(config.codec, config.levels, config.encoder_look_ahead, config.decoder_look_ahead)
         for name in config.freeze:
             codec.get_submodule(name).requires_grad_(False)
         rate = codec.config.sampling_rate

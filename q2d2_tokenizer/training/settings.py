@@ -75,6 +75,10 @@ class TrainConfig(LoopConfig):
     the default configuration with random weights if left out."""
     levels: list[int] = field(default_factory=list)
     """Levels of the lattice, one for each channel, instead of the codec's own; its other weights stay."""
+    encoder_look_ahead: int | None = None
+    """Frames that the encoder may look ahead, instead of those of the codec; its weights are kept. Makes new tokens."""
+    decoder_look_ahead: int | None = None
+    """Frames that the decoder may look ahead, instead of those of the codec; its weights are kept."""
     freeze: list[str] = field(default_factory=list)
     """Parts that are not trained: encoder, quantizer, decoder. Tokens stay the same if encoder and quantizer do."""
     audio_column: str = "audio"

@@ -204,6 +204,7 @@ def test_info_of_a_checkpoint(checkpoint, tiny_model, capsys):
 # Of the table of settings in the paper and of the default: hop, tokens/s, points, codebook, bits/token, bit/s.
 TABLE = {
     "q2d2_24khz_1kbps": (320, "75.00 /s", [145, 145], 21025, "14.360 bits/token", "1077 bit/s"),
+    "q2d2_24khz_1kbps_120ms": (320, "75.00 /s", [145, 145], 21025, "14.360 bits/token", "1077 bit/s"),
     "paper_1kbps": (450, "53.33 /s", [145, 85, 85], 1047625, "19.999 bits/token", "1067 bit/s"),
     "paper_3.3kbps": (144, "166.67 /s", [145, 85, 85], 1047625, "19.999 bits/token", "3333 bit/s"),
     "paper_6.9kbps": (72, "333.33 /s", [145, 145, 85], 1787125, "20.769 bits/token", "6923 bit/s"),
@@ -220,6 +221,8 @@ def test_configurations_are_those_of_the_table(name, capsys):
     assert code == 0 and (fields["tokens"], fields["information"], fields["bitrate"]) == (tokens, bits, bitrate)
     assert fields["codebook size"] == f"{codebook:,}" and fields["points per group"] == " * ".join(map(str, points))
     assert ("whole recording" in fields["latency"]) == name.startswith("paper")
+    if name.endswith("120ms"):
+        assert fields["latency"].startswith("120.0 ms")
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -227,7 +230,7 @@ def test_configurations_leave_nothing_to_defaults(name):
     written = json.loads((CONFIGS / f"{name}.json").read_text())
     assert set(written) == (set(Q2D2Config.__annotations__) | {"model_type"}) - {"quantizer_kwargs"}  # theirs has none
     for registry, part in [(ENCODERS, "encoder"), (DECODERS, "decoder")]:
-        assert set(written[f"{part}_kwargs"]) == set(registry.resolve(written[part], {}))
+        assert set(written[f"{part}_kwargs"]) == set(registry.resolve(written[part], written[f"{part}_kwargs"]))
 
 
 def test_default_configuration_is_the_default():

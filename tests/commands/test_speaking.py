@@ -40,7 +40,7 @@ def recording(tmp_path, speech_like) -> Path:
 
 def test_pieces_are_the_audio_of_all_codes(tiny_model):
     rng = np.random.default_rng(0)
-    assert tiny_model.decoder.context_frames < 24
+    assert tiny_model.decoder.context_frames.after < 24
     for size in (1, 20, 30, 100, 143):
         codes = rng.integers(0, tiny_model.config.codebook_size, size)
         whole = tiny_model.decode(torch.from_numpy(codes).view(1, 1, -1)).audio_values.flatten().numpy()
@@ -97,7 +97,7 @@ def test_a_recording_is_continued(options, recording, tmp_path, tiny_model, caps
     assert len(audio) == (30 + 38) * HOP
     codes = tiny_model.encode(torch.from_numpy(soundfile.read(recording, dtype="float32")[0]).view(1, 1, -1))
     decoded = tiny_model.decode(codes.audio_codes).audio_values.flatten().numpy()
-    safe = (30 - tiny_model.decoder.context_frames) * HOP
+    safe = (30 - tiny_model.decoder.context_frames.after) * HOP
     assert np.allclose(audio[:safe], decoded[:safe], atol=1e-3)
     assert "0.4 s of voice.wav, then 0.5 s" in capsys.readouterr().out
 

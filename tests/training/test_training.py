@@ -273,6 +273,22 @@ def test_other_levels_keep_the_rest_of_the_codec(tiny_model, tmp_path):
         make_codec(str(tmp_path), [7])
 
 
+def test_another_look_ahead_keeps_the_weights(tiny_model, tmp_path):
+    tiny_model.save_pretrained(tmp_path)
+    hasty = make_codec(str(tmp_path), encoder_look_ahead=1, decoder_look_ahead=0)
+    assert (hasty.encoder.context_frames.after, hasty.decoder.context_frames.after) == (1, 0)
+    moved = {name for name, p in hasty.named_parameters() if not torch.equal(p, tiny_model.get_parameter(name))}
+    assert moved and all(name.endswith(("embed.weight", "depthwise.weight")) for name in moved)
+    assert hasty.fingerprint() != tiny_model.fingerprint()
+    decoder_alone = make_codec(str(tmp_path), decoder_look_ahead=0)
+    assert decoder_alone.fingerprint() == tiny_model.fingerprint()  # the same tokens
+    hasty.save_pretrained(tmp_path / "hasty")
+    loaded = Q2D2Model.from_pretrained(tmp_path / "hasty")
+    assert loaded.fingerprint() == hasty.fingerprint() and loaded.decoder_latency_samples == 0
+    with pytest.raises(ValueError, match="look_ahead must be None or within 0 and .* got 99"):
+        make_codec(str(tmp_path), encoder_look_ahead=99)
+
+
 def test_held_out_recordings_are_not_trained_on(settings, tmp_path):
     settings |= {"validation_data": [], "hold_out": 1, "steps": 1}
     trainer = CodecTrainer(TrainConfig(**settings, output=str(tmp_path / "run")))

@@ -123,7 +123,7 @@ class Stability:
         context = self._codec.encoder.context_frames
         found = {}
         for seconds in SLICE_SECONDS:
-            for margin in (0, context or 0):
+            for margin in (0, max(context or [0])):
                 name = f"slice of {seconds:g} s" + (", context of the encoder kept" if margin else "")
                 found[name] = self._over_clips(self._slice, seconds, margin)
         found["stream in chunks of random size"] = self._over_clips(self._stream)
@@ -217,7 +217,7 @@ def measure_stability(codec: Q2D2Model, clips: list[Clip], seed: int = 0, phase_
         "speakers": len({clip.speaker for clip in clips}),
         "seconds": sum(len(clip.audio) for clip in clips) / codec.config.sampling_rate,
         "hop_length": codec.config.hop_length,
-        "context_frames": codec.encoder.context_frames,
+        "context_frames": max(codec.encoder.context_frames or [0]) or None,
         "slices": stability.slices(),
         "shifts": stability.shifts(),
         "changes": stability.changes(),
