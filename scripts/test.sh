@@ -6,4 +6,5 @@ cd "$(dirname "$0")/.."
 make_environment dev
 ruff check .
 ruff format --check .
-python -m pytest "$@"
+export OMP_NUM_THREADS=1  # one thread for each of the two processes
+python -m pytest -n 2 --dist worksteal "$@"
