@@ -67,9 +67,17 @@ class CodebookQuantizer(Quantizer):
         channels: Of the vectors.
     """
 
+    has_one_codebook = False
+    """Whether more than one is refused."""
+
     def __init__(self, config: Q2D2Config, channels: int):
         super().__init__()
         _check_plain_levels(config)
+        if self.has_one_codebook and len(config.levels) != 1:
+            sizes = list(config.levels)
+            raise ValueError(
+                f"quantizer {config.quantizer!r} has one codebook, got the sizes {sizes}; see `residual_vq`"
+            )
         if not isinstance(channels, int) or channels < 1:
             raise ValueError(f"quantizer {config.quantizer!r} takes a positive number of channels, got {channels!r}")
         self.codebook_size = config.codebook_size
@@ -341,17 +349,7 @@ class ResidualVectorQuantizer(MovingCodebookQuantizer):
 class VectorQuantizer(ResidualVectorQuantizer):
     """One codebook; the arguments are those of `residual_vq`."""
 
-    def __init__(
-        self,
-        config: Q2D2Config,
-        channels: int = 8,
-        commitment: float = 0.25,
-        decay: float = 0.99,
-        revive_below: float = 0.1,
-    ):
-        if len(config.levels) != 1:
-            raise ValueError(f"quantizer 'vq' has one codebook, got the sizes {list(config.levels)}; see `residual_vq`")
-        super().__init__(config, channels, commitment, decay, revive_below)
+    has_one_codebook = True
 
 
 @QUANTIZERS.register("pq")
@@ -405,12 +403,11 @@ class SimVectorQuantizer(CodebookQuantizer):
         vector_weight: Share of that loss that moves vectors towards entries.
     """
 
+    has_one_codebook = True
     directions: Tensor
 
     def __init__(self, config: Q2D2Config, channels: int = 8, commitment: float = 1.0, vector_weight: float = 0.25):
         super().__init__(config, channels)
-        if len(config.levels) != 1:
-            raise ValueError(f"quantizer 'sim_vq' has one codebook, got the sizes {list(config.levels)}")
         self.commitment, self.vector_weight = commitment, vector_weight
         self.register_buffer("directions", torch.randn(config.levels[0], channels) * channels**-0.5)
         self.transform = nn.Parameter(torch.eye(channels))

@@ -26,6 +26,12 @@ def test_the_page_of_results_has_every_evaluation():
         assert markdown_table(quality_table(read_result(path.parent))) in page, f"{path}: run q2d2 results"
 
 
+def test_the_row_beside_other_codecs_is_that_of_the_evaluation():
+    scores = next(iter(read_result(RESULTS)["summary"].values()))
+    row = " | ".join(f"{scores[name]['mean']:.2f}" for name in ("pesq_wb", "pesq_nb", "stoi"))
+    assert f"| Q2D2, bundled | 1,077 | 75 | {row} |" in (ROOT / "docs" / "coming_from.md").read_text()
+
+
 def test_marks_are_filled_and_the_text_around_them_stays(tmp_path):
     tables = {"quality": [["a", "b"], ["1", "2"]]}
     text = "before\n<!-- results: quality -->\n| old |\n<!-- end -->\nafter <!-- a comment --> \n"

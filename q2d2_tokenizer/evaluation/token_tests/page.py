@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ...audio.files import write_atomically
+from ..metrics import imitated_by
 from ..plot import panels
-from ..report import PAGES, fill_tables
+from ..report import IMITATED, PAGES, fill_tables
 from . import published
 from .probes import DISJOINT, RANDOM
 from .sets import SETS
@@ -119,7 +120,7 @@ def rounds_table(results: Results) -> Table:
     for number, row in enumerate(rounds, 1):
         cells = [percent(row[name][EQUAL]) for name in against] + [percent(row[against[1]][NEAR])]
         table.append([str(number), *cells, *(f"{row[name]['mean']:.3f}" for name in scores)])
-    return table
+    return [*table, [IMITATED, *[_NO] * (len(against) + 1), *map(imitated_by, scores)]]
 
 
 def published_stability_table(results: Results) -> Table:
