@@ -1,7 +1,7 @@
 """The answers of the study in sentences, which follow from the intervals alone."""
 
 from compare import LM_BITS, Study
-from figures import TITLES
+from figures import IMITATED, TITLES
 from plan import REFERENCE
 
 from q2d2_tokenizer.evaluation.metrics import LOWER_IS_BETTER
@@ -15,8 +15,11 @@ def answers(study: Study, scores: list[str]) -> str:
     rates = list(dict.fromkeys(rate for _, rate in study.runs))
     lines = [line for rate in rates for line in _best(study, rate, scores)]
     lines += [line for rate in rates for line in _grids(study, rate, scores)]
-    lines += _channels(study, scores[0])
-    return "\n".join(f"- {line}" for line in lines) if lines else "No two arms of a rate are done yet."
+    lines += [line for score in scores if score not in IMITATED for line in _channels(study, score)]
+    if not lines:
+        return "No two arms of a rate are done yet."
+    imitated = " and ".join(TITLES[score] for score in IMITATED)
+    return "\n".join(f"- {line}" for line in [*lines, f"Training imitates {imitated}: decide by the other scores."])
 
 
 def _labels(study: Study, names: list[str]) -> str:
@@ -59,7 +62,7 @@ def _grids(study: Study, rate: str, scores: list[str]) -> list[str]:
 
 
 def _channels(study: Study, score: str) -> list[str]:
-    """Where pairs of channels help against as many single ones."""
+    """Where pairs of channels help against as many single ones, by a score."""
     lines = []
     for name in study.plan.compared("channels"):
         other = study.plan.against(name)
@@ -67,7 +70,8 @@ def _channels(study: Study, score: str) -> list[str]:
         if found:
             verdict = "no clear difference"
             if found.is_clear:
-                verdict = "the lattice is better" if found.mean < 0 else "the lattice is worse"
+                verdict = "the lattice is better" if (found.mean < 0) == (score in LOWER) else "the lattice is worse"
             span = f"{100 * found.low:+.1f} to {100 * found.high:+.1f} %"
-            lines.append(f"{_labels(study, [name])} against {_labels(study, [other])}: {verdict} ({span}).")
+            pair = f"{_labels(study, [name])} against {_labels(study, [other])}"
+            lines.append(f"{pair}, {TITLES[score]}: {verdict} ({span}).")
     return lines

@@ -10,6 +10,7 @@ from compare import LM_BITS, Study
 from q2d2_tokenizer.evaluation.metrics import LOWER_IS_BETTER
 from q2d2_tokenizer.evaluation.plot import panels
 
+IMITATED = ("log_mel", "stoi")  # by the losses of the study, which has no loudness loss
 TITLES = {
     "log_mel": "log-mel distance",
     "stoi": "STOI",

@@ -261,7 +261,7 @@ def page(study: Study, records: list[dict[str, Any]], beside: Path, pictures: li
         pictures: Markdown that shows the figures.
     """
     middle = study.plan.middle
-    imitated = " and ".join(f"{figures.TITLES[s]} ({imitated_by(s)})" for s in ("log_mel", "stoi"))
+    imitated = " and ".join(f"{s} ({imitated_by(s)})" for s in figures.IMITATED)
     rates = dict.fromkeys(run.rate for run in sorted(study.plan.runs, key=lambda run: run.codec.bitrate))
     nominal = [f"{rate} is {_bits_of(study, rate)} bit/s" for rate in rates]
     what = WHAT.format(limit=LARGEST_DIFFERENCE, rates=", ".join(nominal))
