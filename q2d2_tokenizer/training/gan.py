@@ -46,8 +46,8 @@ def feature_loss(features_real: list[list[Tensor]], features_fake: list[list[Ten
     losses = []
     for real_layers, fake_layers in zip(features_real, features_fake, strict=True):
         for real, fake in zip(real_layers[:-1], fake_layers[:-1], strict=True):
-            real, fake = real.detach().flatten(1), fake.flatten(1)
-            losses.append(((real - fake).abs().mean(1) / real.abs().mean(1).clamp_min(1e-3)).mean())
+            real, rest = real.detach(), tuple(range(1, real.ndim))  # flatten would copy what has channels last
+            losses.append(((real - fake).abs().mean(rest) / real.abs().mean(rest).clamp_min(1e-3)).mean())
     return torch.stack(losses).mean()
 
 
