@@ -68,6 +68,16 @@ def test_stft_hears_samples_of_so_many_bits():
         build(ENCODERS, "stft", {"sample_bits": 1})
 
 
+def test_stft_is_deaf_below_its_mel_floor():
+    torch.manual_seed(0)
+    noise = 1e-4 * torch.randn(1, 1, 20 * HOP)
+    deaf, keen = (build(ENCODERS, "stft", {"mel_floor": floor}) for floor in (0.1, 1e-5))
+    assert torch.equal(deaf(noise), deaf(torch.zeros_like(noise)))
+    assert not torch.allclose(keen(noise), keen(torch.zeros_like(noise)), atol=1e-3)
+    with pytest.raises(ValueError, match="mel_floor must be above 0, got 0"):
+        build(ENCODERS, "stft", {"mel_floor": 0.0})
+
+
 @pytest.mark.parametrize(("name", "kwargs"), DECODER_CASES)
 @pytest.mark.parametrize("frames", [1, 2, 13])
 def test_decoder_gives_one_hop_per_latent(name: str, kwargs: dict, frames: int):
