@@ -18,6 +18,7 @@ from ..export import save_feature_extractor
 from ..feature_extraction_q2d2 import to_float32
 from ..layers import ConvNeXtBackbone
 from ..modeling_q2d2 import Q2D2Model
+from ..quantizers import LatticeQuantizer
 from .augmentation import Augmentation
 from .data import AudioCache
 from .discriminators import Discriminators
@@ -41,7 +42,8 @@ def make_codec(
     Args:
         source: Config file (random weights), folder with weights, "bundled", or "" (default config).
         levels: Instead of those of the source. Lattices fill the same box whatever their levels, so a trained codec
-            goes on from where it was, with finer or coarser points.
+            goes on from where it was, with finer or coarser points. More levels than channels add channels behind
+            them, which say nothing before they are trained.
         encoder_look_ahead: Frames that the encoder looks ahead, instead of what it did. Its kernels have the same size.
         decoder_look_ahead: The same of the decoder.
 
@@ -53,8 +55,11 @@ def make_codec(
         codec = load_codec(source)
     else:
         codec = Q2D2Model(Q2D2Config.from_json_file(source) if source else Q2D2Config())
-    if levels and len(levels) != len(codec.config.levels):
-        raise ValueError(f"levels must be {len(codec.config.levels)} numbers, one a channel, got {list(levels)}")
+    channels = len(codec.config.levels)
+    can_grow = isinstance(codec.quantizer, LatticeQuantizer)
+    if levels and (len(levels) < channels or (len(levels) > channels and not can_grow)):
+        more = ", or more to add channels" if can_grow else ""
+        raise ValueError(f"levels must be {channels} numbers, one a channel{more}, got {list(levels)}")
     changes: dict[str, Any] = {"levels": list(levels)} if levels else {}
     for part, frames in (("encoder", encoder_look_ahead), ("decoder", decoder_look_ahead)):
         if frames is not None:
@@ -63,11 +68,23 @@ def make_codec(
         return codec
     weights = {name: tensor for name, tensor in codec.state_dict().items() if ".lattices." not in name}
     changed = Q2D2Model(Q2D2Config.from_dict(codec.config.to_dict() | changes))
+    for name, tensor in changed.quantizer.named_parameters(prefix="quantizer"):
+        _add_channels(weights, name, tensor.detach())
     changed.load_state_dict(weights, strict=False)  # what is missing is the tables of the new levels
     for old, new in zip(codec.modules(), changed.modules(), strict=True):
         if isinstance(old, ConvNeXtBackbone) and isinstance(new, ConvNeXtBackbone):
             new.take_kernels(old)
     return changed
+
+
+def _add_channels(weights: dict[str, Tensor], name: str, initial: Tensor) -> None:
+    """Extend a weight of a quantizer to the size of its initial value, so that new channels go in and not out yet."""
+    weight = weights[name]
+    if weight.shape != initial.shape:
+        extended = initial if weight.shape[1:] == initial.shape[1:] else torch.zeros_like(initial)
+        extended = extended.clone()
+        extended[tuple(slice(size) for size in weight.shape)] = weight
+        weights[name] = extended
 
 
 class CodecTrainer(ResumableTrainer):

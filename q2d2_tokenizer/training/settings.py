@@ -74,7 +74,8 @@ class TrainConfig(LoopConfig):
     """Codec to begin from: folder with weights, name on the Hub, bundled, or a configuration (.json; random weights);
     the default configuration with random weights if left out."""
     levels: list[int] = field(default_factory=list)
-    """Levels of the lattice, one for each channel, instead of the codec's own; its other weights stay."""
+    """Levels of the lattice, one for each channel, instead of the codec's own; its other weights stay. More of them add
+    channels."""
     encoder_look_ahead: int | None = None
     """Frames that the encoder may look ahead, instead of those of the codec; its weights are kept. Makes new tokens."""
     decoder_look_ahead: int | None = None

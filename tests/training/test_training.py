@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers import AutoFeatureExtractor
 
-from q2d2_tokenizer import Q2D2Model
+from q2d2_tokenizer import Q2D2Config, Q2D2Model
 from q2d2_tokenizer.commands.options import parse
 from q2d2_tokenizer.commands.train import train
 from q2d2_tokenizer.commands.train_lm import train_lm
@@ -269,8 +269,27 @@ def test_other_levels_keep_the_rest_of_the_codec(tiny_model, tmp_path):
     exact = tiny_model.quantizer.project_out(tiny_model.quantizer.project_in(latents).tanh())
     errors = [(model.quantizer(latents)[0] - exact).square().mean() for model in (tiny_model, finer)]
     assert errors[1] < errors[0]  # the same box with more points
-    with pytest.raises(ValueError, match="levels must be .* one a channel, got"):
+    with pytest.raises(ValueError, match="levels must be .* one a channel, or more to add channels, got"):
         make_codec(str(tmp_path), [7])
+
+
+def test_more_levels_add_channels_that_say_nothing_yet(tiny_model, tmp_path):
+    tiny_model.save_pretrained(tmp_path)
+    levels = [*tiny_model.config.levels, 3, 3]
+    wider = make_codec(str(tmp_path), levels)
+    assert wider.config.levels == levels
+    latents = torch.randn(2, 50, tiny_model.config.hidden_size)
+    quantized, codes = wider.quantizer(latents)
+    assert torch.allclose(quantized, tiny_model.quantizer(latents)[0], atol=1e-6)
+    old = wider.quantizer.codes_to_indices(codes)[..., : len(tiny_model.config.levels) // 2]
+    assert torch.equal(old, tiny_model.quantizer.codes_to_indices(tiny_model.quantizer(latents)[1]))
+    quantized.square().sum().backward()
+    grad = wider.quantizer.project_out.weight.grad
+    assert grad is not None and grad[:, -2:].any()  # but they can learn
+    config = Q2D2Config(hidden_size=8, quantizer="pq", lattice="rectangle", group_size=1, levels=[3, 3])
+    Q2D2Model(config).save_pretrained(tmp_path / "pq")
+    with pytest.raises(ValueError, match=r"levels must be 2 numbers, one a channel, got \[3, 3, 3\]"):
+        make_codec(str(tmp_path / "pq"), [3, 3, 3])
 
 
 def test_another_look_ahead_keeps_the_weights(tiny_model, tmp_path):
