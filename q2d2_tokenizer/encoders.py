@@ -67,8 +67,8 @@ class StftEncoder(Encoder):
         sample_bits: Samples are rounded to so many bits. The logarithm sees the noise of this in bands that are
             otherwise empty, as above 8 kHz in audio that was resampled from 16 kHz, so they should look alike whether
             the audio comes from a 16-bit file or from a resampler.
-        mel_floor: Smallest magnitude of a mel band; lower ones count as this much. A higher one makes tokens deaf to what
-            is not speech: noise of resamplers and of 16 bits, empty bands. White noise at -90 dBFS has .01 in the
+        mel_floor: Smallest magnitude of a mel band; lower ones count as this much. A higher one makes tokens deaf to
+            what is not speech: noise of resamplers and of 16 bits, empty bands. White noise at -90 dBFS has .01 in the
             widest bands.
         look_ahead: Frames behind its own that a latent depends on. The analysis frame takes as many as it needs to be
             centred, or lies earlier; the first convolutions share the rest. If left out, all are symmetric.
