@@ -32,6 +32,7 @@ from .layers import (
 from .registry import Registry
 
 ENCODERS = Registry("encoder")
+_MEL_FLOOR = 1e-5  # of codecs that set none
 _FRAMES_AT_ONCE = 96  # of the spectrum: they stay in the cache of a CPU
 
 
@@ -67,9 +68,9 @@ class StftEncoder(Encoder):
         sample_bits: Samples are rounded to so many bits. The logarithm sees the noise of this in bands that are
             otherwise empty, as above 8 kHz in audio that was resampled from 16 kHz, so they should look alike whether
             the audio comes from a 16-bit file or from a resampler.
-        mel_floor: Smallest magnitude of a mel band; lower ones count as this much. A higher one makes tokens deaf to
-            what is not speech: noise of resamplers and of 16 bits, empty bands. White noise at -90 dBFS has .01 in the
-            widest bands.
+        mel_floor: Smallest magnitude of a mel band; lower ones count as this much; 1e-5 if left out. A higher one makes
+            tokens deaf to what is not speech: noise of resamplers and of 16 bits, empty bands. White noise at -90 dBFS
+            has .01 in the widest bands.
         look_ahead: Frames behind its own that a latent depends on. The analysis frame takes as many as it needs to be
             centred, or lies earlier; the first convolutions share the rest. If left out, all are symmetric.
     """
@@ -86,7 +87,7 @@ class StftEncoder(Encoder):
         expansion: int = 3,
         kernel_size: int = 7,
         sample_bits: int = 16,
-        mel_floor: float = 1e-5,
+        mel_floor: float | None = None,
         look_ahead: int | None = None,
     ):
         super().__init__()
@@ -94,6 +95,7 @@ class StftEncoder(Encoder):
             raise ValueError(f"n_fft must be at least the hop length, {config.hop_length}, got {n_fft}")
         if not 2 <= sample_bits <= 24:
             raise ValueError(f"sample_bits must be within 2 and 24, got {sample_bits}")
+        mel_floor = _MEL_FLOOR if mel_floor is None else mel_floor
         if not mel_floor > 0:
             raise ValueError(f"mel_floor must be above 0, got {mel_floor}")
         self.n_fft = n_fft

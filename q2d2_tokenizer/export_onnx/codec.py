@@ -116,11 +116,8 @@ class OnnxEncoder(nn.Module):
         samples = encoder.round_samples(audio * frame_mask.unsqueeze(-1)).flatten(1)
         windows = frame_signal(samples, encoder.n_fft, encoder.hop_length, encoder.samples_after) * encoder.window
         real, imaginary = self.fourier.transform(windows)
-        return (
-            ((real.square() + imaginary.square()).sqrt().float() @ encoder.mel_filters)
-            .clamp_min(encoder.mel_floor)
-            .log()
-        )
+        mel = (real.square() + imaginary.square()).sqrt().float() @ encoder.mel_filters
+        return mel.clamp_min(encoder.mel_floor).log()
 
     def forward(self, input_values: Tensor, frame_mask: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         latents, state = self.streamed(input_values, frame_mask, state)
