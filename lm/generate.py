@@ -22,7 +22,6 @@ from .steps import CachedSteps
 ENDED, MAX_LENGTH, LOOPED = "ended", "max_length", "looped"
 _NONE = np.empty(0, np.int64)
 _END = 0  # choice of the end; that of a code is the code plus one
-_LIKELIEST = 256  # choices that are sorted for top-p, as many more as it takes
 _CANDIDATE_SEEDS = 1_000_003  # from the seed of one candidate to the next
 
 
@@ -186,23 +185,24 @@ class Generation:
             scores, gains = self._guide(self._llama.log_probs(states))
             chosen = choose(self._allowed(scores, count), settings, [numbers[count] for numbers in uniform])
             codes, count = self._take(chosen), count + 1
-            if gains is not None and num_rows > num_prompts:
+            if gains is not None:
                 gain = gains.cpu().numpy()[np.arange(num_rows), chosen]
-                self._gains += np.where(codes >= 0, gain - self._gains, 0) / count
-            if (codes >= 0).any():
-                yield codes
+                self._gains += np.where(np.array(codes) >= 0, gain - self._gains, 0) / count
+            if max(codes) >= 0:
+                yield np.array(codes)
             if None not in self._reasons:
                 return
-            embedded = self._llama.embed_codes(codes.clip(min=0))  # what comes after the end of a row is not used
-            states, place = steps.step(embedded.repeat(len(self._ids) // num_rows, 1), place), place + 1
+            known = [max(code, 0) for code in codes]  # what comes after the end of a row is not used
+            embedded = self._llama.embed_codes(known * (len(self._ids) // num_rows))
+            states, place = steps.step(embedded, place), place + 1
 
     def _guide(self, scores: Tensor) -> tuple[Tensor, Tensor | None]:
         """Scores (B, V) of those of all rows (classifier-free guidance, as in transformers), and what the text adds."""
         if len(scores) == len(self._reasons):
             return scores, None
         with_text, without = scores.chunk(2)
-        gains = with_text - without
-        return torch.add(without, gains, alpha=self.settings.guidance_scale), gains
+        gains = with_text - without if len(self._reasons) > len(self._kept) else None  # to compare candidates
+        return torch.lerp(without, with_text, self.settings.guidance_scale), gains
 
     def _allowed(self, scores: Tensor, count: int) -> Tensor:
         """Scores (B, V) after `count` codes, less the penalty, and without the end as long as it is not allowed."""
@@ -214,9 +214,9 @@ class Generation:
             scores[:, _END] = -torch.inf
         return scores
 
-    def _take(self, chosen: list[int]) -> np.ndarray:
+    def _take(self, chosen: list[int]) -> list[int]:
         """Note the choices (B,) of a step; returns codes (B,)."""
-        codes = np.full(len(chosen), -1)
+        codes = [-1] * len(chosen)
         for row, choice in enumerate(chosen):
             if self._reasons[row] is not None:
                 continue
@@ -257,27 +257,28 @@ def choose(scores: Tensor, settings: GenerationSettings, uniform: Sequence[float
     if not settings.temperature:
         _check_finite(float(scores.max(-1).values.sum()))
         return scores.argmax(-1).tolist()
-    chances = (scores / settings.temperature).softmax(-1)
-    likeliest, choices = _likeliest(chances, settings)
-    chosen = []
-    for row, number in zip(likeliest.double().cpu().numpy(), uniform, strict=True):
-        cumulative = row.cumsum()
-        _check_finite(cumulative[-1])
-        share = settings.top_p * (cumulative[-1] if settings.top_k or settings.top_p == 1 else 1)
-        last = min(cumulative.searchsorted(share), len(row) - 1)  # with it there is enough
-        chosen.append(int(cumulative.searchsorted(number * cumulative[last], side="right")))
-    return chosen if choices is None else [int(row[place]) for row, place in zip(choices, chosen, strict=True)]
+    chances = (scores / settings.temperature).softmax(-1).cpu().numpy()
+    return [_draw(row, settings, number) for row, number in zip(chances, uniform, strict=True)]
 
 
-def _likeliest(chances: Tensor, settings: GenerationSettings) -> tuple[Tensor, Tensor | None]:
-    """Chances (B, n) to draw from and whose they are: the `top_k` largest, enough for `top_p`, or all as they are."""
-    count = settings.top_k or _LIKELIEST
-    while settings.top_k or settings.top_p < 1:
-        likeliest, choices = chances.topk(min(count, chances.shape[1]))
-        if settings.top_k or count >= chances.shape[1] or not (likeliest.sum(-1) <= settings.top_p).any():
-            return likeliest, choices
-        count *= 16  # a full sort takes longer than all else
-    return chances, None
+def _draw(chances: np.ndarray, settings: GenerationSettings, number: float) -> int:
+    """A choice drawn from chances (V,) by a random number of at least 0 and below 1."""
+    choices, share = None, settings.top_p
+    if settings.top_k:
+        choices = chances.argpartition(-min(settings.top_k, len(chances)))[-settings.top_k :]
+    elif settings.top_p < 1:  # all that are smaller have less than the rest together
+        (choices,) = (chances >= (1 - settings.top_p) / len(chances)).nonzero()
+    if choices is not None:
+        likely = -chances[choices]
+        order = likely.argsort(kind="stable")
+        choices, chances = choices[order], -likely[order]
+    cumulative = chances.cumsum(dtype=np.float64)
+    _check_finite(cumulative[-1] if len(cumulative) else math.nan)
+    if settings.top_k or settings.top_p == 1:
+        share *= cumulative[-1]
+    last = min(int(cumulative.searchsorted(share)), len(cumulative) - 1)  # with it there is enough
+    place = int(cumulative.searchsorted(number * cumulative[last], side="right"))
+    return place if choices is None else int(choices[place])
 
 
 def _check_finite(value: float) -> None:

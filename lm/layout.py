@@ -34,6 +34,7 @@ _FORMAT = "q2d2-lm-layout"
 _VERSION = 1
 
 Ids = TypeVar("Ids", np.ndarray, Tensor)
+Codes = TypeVar("Codes", np.ndarray, Tensor, int)
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ class Layout:
         return layout
 
 
-def codes_to_indices(codes: Ids, points_per_group: Sequence[int]) -> list[Ids]:
+def codes_to_indices(codes: Codes, points_per_group: Sequence[int]) -> list[Codes]:
     """Points (...) of each group, first group first, of codes (...)."""
     indices = []
     for size in points_per_group:

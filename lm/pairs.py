@@ -261,25 +261,28 @@ class JointHead:
                 f"(the limit is {LARGEST_CODEBOOK:,}); use the generate of the model"
             )
         groups = model.points_per_group
-        self._first = model.head_rows(0).float()
-        self._factors = []  # of the later groups: weights of the state, table (codes so far, D), rows, rows of the MLP
+        self._factors = []  # of the later groups: table (codes so far, D), rows of the MLP
+        rows, self._sizes = [model.head_rows(0).float()], [1 + groups[0]]  # of all that is multiplied with the state
         for group, mlp in enumerate(model.earlier_indices, start=1):
             assert isinstance(mlp, _EarlierIndices)
             of_state, of_earlier = mlp.up.weight.float().chunk(2, dim=1)
             codes = torch.arange(math.prod(groups[:group]), device=of_state.device)
             earlier = mlp.norm(model.embed_points(codes_to_indices(codes, groups[:group])))
-            rows = model.head_rows(group).float()
+            head_rows = model.head_rows(group).float()
             table = nn.functional.linear(earlier.float(), of_earlier)
-            self._factors.append((of_state, table, rows, rows @ mlp.down.weight.float()))
+            self._factors.append((table, head_rows @ mlp.down.weight.float()))
+            rows += [of_state, head_rows]
+            self._sizes += [len(of_state), len(head_rows)]
+        self._rows = torch.cat(rows)
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """See the class; codes whose first points differ alone lie side by side."""
-        linear, hidden = nn.functional.linear, hidden.float()
-        first = linear(hidden, self._first).log_softmax(-1)
+        first, *others = nn.functional.linear(hidden.float(), self._rows).split(self._sizes, dim=1)
+        first = first.log_softmax(-1)
         end, joint = first[:, :1], first[:, 1:]  # joint: (B, codes of the groups so far), the first varies fastest
-        for of_state, table, rows, rows_of_mlp in self._factors:
-            inner = nn.functional.silu(linear(hidden, of_state).unsqueeze(1) + table)  # (B, codes so far, D)
-            factor = (linear(inner, rows_of_mlp) + linear(hidden, rows).unsqueeze(1)).log_softmax(-1)
+        for (table, rows_of_mlp), of_state, logits in zip(self._factors, others[::2], others[1::2], strict=True):
+            inner = nn.functional.silu(of_state.unsqueeze(1) + table, inplace=True)  # (B, codes so far, D)
+            factor = nn.functional.linear(inner, rows_of_mlp).add_(logits.unsqueeze(1)).log_softmax(-1)
             joint = (joint.unsqueeze(1) + factor.transpose(1, 2)).flatten(1)
         return torch.cat([end, joint], 1)
 

@@ -1,10 +1,10 @@
 """A Llama step by step: what transformers computes, with static caches and no work that does not depend on the step."""
 
+import math
 import warnings
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,6 +38,8 @@ class PreparedLlama:
         self.config, self.rotary, self.norm = model.config, body.rotary_emb, _norm(body.norm)
         self.device = body.embed_tokens.weight.device
         self.layers = [_Layer(layer) for layer in body.layers]
+        self.heads = self.config.num_attention_heads
+        self.key_heads = self.config.num_key_value_heads or self.heads
         if isinstance(model, PairLlamaForCausalLM):
             self.embed: Map = model.embed
             self.log_probs: Map = JointHead(model)
@@ -48,10 +50,11 @@ class PreparedLlama:
             self.log_probs = partial(_flat_log_probs, model.lm_head, audio_offset)
             self._points, self._groups, self._first_rows = body.embed_tokens, (model.config.vocab_size,), [audio_offset]
 
-    def embed_codes(self, codes: np.ndarray) -> Tensor:
+    def embed_codes(self, codes: list[int]) -> Tensor:
         """Embeddings (B, D) of codes (B,)."""
-        points = np.stack(codes_to_indices(codes, self._groups), axis=1) + self._first_rows
-        return self._points(torch.from_numpy(points).to(self.device)).sum(1)
+        points = [codes_to_indices(code, self._groups) for code in codes]
+        rows = [[first + point for first, point in zip(self._first_rows, row, strict=True)] for row in points]
+        return torch.embedding(self._points.weight, torch.tensor(rows, device=self.device)).sum(1)
 
 
 class _Layer:
@@ -63,12 +66,21 @@ class _Layer:
         self.attention_norm, self.attention = _norm(layer.input_layernorm), _linear(*turned, attention.v_proj)
         self.output = _linear(attention.o_proj)
         self.mlp_norm, self.mlp = _norm(layer.post_attention_layernorm), _linear(mlp.gate_proj, mlp.up_proj)
-        self.activation, self.down = mlp.act_fn, _linear(mlp.down_proj)
+        self.activation, self.down = mlp.act_fn.forward, _linear(mlp.down_proj)
 
 
 def _norm(norm: LlamaRMSNorm) -> Map:
-    shape, weight, eps = tuple(norm.weight.shape), norm.weight.detach(), norm.variance_epsilon
-    return lambda x: F.rms_norm(x, shape, weight, eps)
+    """The layer in fewer operations than those of torch: for a few rows, to call them takes longest."""
+    size, dtype = len(norm.weight), torch.promote_types(norm.weight.dtype, torch.float32)
+    weight = norm.weight.detach().to(dtype) * math.sqrt(size)
+    least = weight.new_tensor(size * norm.variance_epsilon).sqrt()
+
+    def normalize(x: Tensor) -> Tensor:
+        """Rows (..., D) of about the length of the weight."""
+        lengths = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=dtype).hypot_(least)
+        return (x * weight).div_(lengths).to(x.dtype)
+
+    return normalize
 
 
 def _turned(layer: nn.Linear, head_dim: int) -> nn.Linear:
@@ -128,15 +140,14 @@ class CachedSteps:
     """
 
     def __init__(self, llama: PreparedLlama, positions: Tensor, starts: list[int]):
-        config, self._llama, self._starts = llama.config, llama, starts
-        self._heads = config.num_attention_heads
-        self._key_heads = config.num_key_value_heads or self._heads
+        self._llama, self._starts = llama, starts
         cos, sin = llama.rotary(positions.new_empty(0, dtype=torch.float32), positions)  # both halves of C are equal
         self._turns = torch.complex(*(x.chunk(2, dim=-1)[0] for x in (cos, sin))).unsqueeze(2)  # (B, S, 1, C / 2)
         rows, size = positions.shape
-        self._memory = cos.new_empty(len(llama.layers), rows, 2 * self._key_heads, size, cos.shape[-1])
+        self._memory = cos.new_empty(len(llama.layers), rows, 2 * llama.key_heads, size, cos.shape[-1])
         for row, start in enumerate(starts):
             self._memory[:, row, :, :start] = 0  # it is multiplied by zero, and was maybe not finite
+        self._new = _NewStates(llama, self._turns[:, :1])
         self._mask = None
         if any(starts):
             is_padding = torch.arange(size) < torch.tensor(starts).view(-1, 1, 1, 1)
@@ -144,30 +155,64 @@ class CachedSteps:
 
     def read(self, embedded: Tensor) -> Tensor:
         """States (B, D) of the last ids of prompts, given the embeddings (B, S, D) of all, each row without padding."""
-        size = embedded.shape[1]
-        rows = [self._run(embedded[i : i + 1, s:], i, s, size) for i, s in enumerate(self._starts)]
-        return torch.cat([states[:, -1] for states in rows])
+        size, states = embedded.shape[1], []
+        for row, start in enumerate(self._starts):
+            rows = slice(row, row + 1)
+            turns, memory = self._turns[rows, start:size], self._memory[:, rows, :, start:size]
+            new = _NewStates(self._llama, turns)
+            states.append(self._run(embedded[rows, start:], turns, new, memory, memory, None, is_prompt=True)[:, -1])
+        return torch.cat(states)
 
     def step(self, embedded: Tensor, place: int) -> Tensor:
         """States (B, D) of the ids at a place, given their embeddings (B, D)."""
-        return self._run(embedded.unsqueeze(1), 0, place, place + 1)[:, 0]
+        end, memory = place + 1, self._memory
+        turns, mask = self._turns.narrow(1, place, 1), None if self._mask is None else self._mask.narrow(3, 0, end)
+        seen = memory.narrow(3, 0, end)
+        return self._run(embedded.unsqueeze(1), turns, self._new, memory.narrow(3, place, 1), seen, mask)[:, 0]
 
-    def _run(self, x: Tensor, row: int, start: int, end: int) -> Tensor:
-        """States (b, S, D) of embeddings (b, S, D) at the places from `start` to `end`, of the rows from `row` on."""
-        rows, is_prompt = slice(row, row + len(x)), start == self._starts[row]
-        turns, seen = self._turns[rows, start:end], slice(start if is_prompt else 0, end)
-        mask = None if is_prompt or self._mask is None else self._mask[..., :end]
-        for layer, memory in zip(self._llama.layers, self._memory[:, rows], strict=True):
-            states = layer.attention(layer.attention_norm(x)).float().unflatten(-1, (-1, turns.shape[-1], 2))
-            torch.view_as_complex(states[:, :, : self._heads + self._key_heads]).mul_(turns)
-            states = states.flatten(-2).transpose(1, 2)  # (b, heads, S, C) of queries, keys and values
-            memory[:, :, start:end] = states[:, self._heads :]
-            keys, values = memory[:, :, seen].chunk(2, dim=1)
-            queries, is_grouped = states[:, : self._heads], self._heads != self._key_heads
+    def _run(
+        self,
+        x: Tensor,
+        turns: Tensor,
+        new: "_NewStates",
+        places: Tensor,
+        seen: Tensor,
+        mask: Tensor | None,
+        is_prompt: bool = False,
+    ) -> Tensor:
+        """States (b, S, D) of embeddings (b, S, D).
+
+        Args:
+            x: The embeddings.
+            turns: Rotations (b, S, 1, C / 2) of their positions.
+            new: Memory of that shape.
+            places: Where keys and values (layers, b, heads, S, C) are remembered.
+            seen: Keys and values (layers, b, heads, all, C) of what they attend to.
+            mask: Scores (b, 1, 1, all) that are added.
+            is_prompt: Whether they are all there is, and each sees those before it alone.
+        """
+        keys, values = seen.chunk(2, dim=2)
+        views = (one.unbind() for one in (places, keys, values))
+        is_grouped = self._llama.heads != self._llama.key_heads
+        for layer, place, layer_keys, layer_values in zip(self._llama.layers, *views, strict=True):
+            new.flat.copy_(layer.attention(layer.attention_norm(x)))
+            new.turned.mul_(turns)
+            place.copy_(new.keys_and_values)
             attended = F.scaled_dot_product_attention(
-                queries, keys, values, mask, is_causal=is_prompt, enable_gqa=is_grouped
+                new.queries, layer_keys, layer_values, mask, is_causal=is_prompt, enable_gqa=is_grouped
             )
-            x = x + layer.output(attended.transpose(1, 2).flatten(2).to(x.dtype))
+            x = layer.output(attended.transpose(1, 2).flatten(2).to(x.dtype)).add_(x)
             gate, up = layer.mlp(layer.mlp_norm(x)).chunk(2, dim=-1)
-            x = x + layer.down(layer.activation(gate) * up)
+            x = layer.down(layer.activation(gate).mul_(up)).add_(x)
         return self._llama.norm(x)
+
+
+class _NewStates:
+    """Memory for queries, keys and values of some ids in one layer, and views of it, made once for all layers."""
+
+    def __init__(self, llama: PreparedLlama, turns: Tensor):
+        turned = llama.heads + llama.key_heads
+        states = turns.real.new_empty(*turns.shape[:2], turned + llama.key_heads, 2 * turns.shape[-1])
+        self.flat = states.flatten(2)  # (b, S, all heads times C), as a linear layer gives them
+        self.turned = torch.view_as_complex(states[:, :, :turned].unflatten(-1, (-1, 2)))  # queries and keys
+        self.queries, self.keys_and_values = states.transpose(1, 2).split([llama.heads, 2 * llama.key_heads], dim=1)

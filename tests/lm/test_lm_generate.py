@@ -266,7 +266,7 @@ def test_steps_are_those_of_transformers(changes):
     assert torch.allclose(torch.stack(states, 1), expected[:, 11:], atol=1e-4)
     log_probs = model.lm_head(expected[:, -1]).log_softmax(-1)
     assert torch.allclose(llama.log_probs(states[-1])[:, 1:], log_probs[:, 10:], atol=1e-4)
-    assert torch.equal(llama.embed_codes(np.array([3, 7])), model.model.embed_tokens.weight[[13, 17]])
+    assert torch.equal(llama.embed_codes([3, 7]), model.model.embed_tokens.weight[[13, 17]])
 
 
 def test_weights_may_change_between_generations(any_model):
