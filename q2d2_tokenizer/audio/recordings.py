@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from ..layers import Context
 from ..modeling_q2d2 import Q2D2Model
 from .files import replaced_when_complete
 from .reading import stream_audio
 
 _TOKENS_PER_CHUNK = 4096
 _NONE = np.empty(0, np.int64)
-_FIRST_TOKENS = 8  # of which there is audio at first; those behind them are its context
+_FIRST_TOKENS = 3  # of which there is audio at first; those behind them are its context
 
 
 def encode_chunks(model: Q2D2Model, chunks: Iterable[np.ndarray]) -> tuple[np.ndarray, int]:
@@ -110,17 +111,17 @@ def decode_in_chunks(
         codes: Tokens (T,) of one recording, maybe as they come.
         num_samples: Length of the recording; whole frames if left out.
         tokens_per_chunk: How many tokens to take at a time.
-        is_live: Whether to decode the first tokens as soon as they give audio.
+        is_live: Whether to decode the first tokens as soon as they give audio. Chunks then double up to the usual size,
+            so that each plays while the next one is made.
 
     Raises:
         ValueError: If the tokens are out of range, or too few or too many for `num_samples`.
     """
-    context = model.decoder.context_frames
-    usual = None if context is None else tokens_per_chunk or _TOKENS_PER_CHUNK
-    size = context.after + _FIRST_TOKENS if is_live and context is not None else usual
+    sizes = _chunk_sizes(model.decoder.context_frames, tokens_per_chunk or _TOKENS_PER_CHUNK, is_live)
     codes, cache, follows = iter(codes), None, True
     following: list[int] = []  # known in advance, as the last tokens have to come with `num_samples`
     while follows:
+        size = next(sizes)
         rest = None if size is None else size - len(following)
         taken = np.fromiter(itertools.chain(following, itertools.islice(codes, rest)), np.int64)
         following = [] if num_samples is None else list(itertools.islice(codes, 1))
@@ -129,9 +130,21 @@ def decode_in_chunks(
             return
         chunk = torch.from_numpy(taken).to(model.device).view(1, 1, -1)
         output = model.decode(chunk, num_samples=None if follows else num_samples, cache=cache, use_streaming=follows)
-        cache, size = output.cache, usual
+        cache = output.cache
         if output.audio_values.numel():
             yield output.audio_values[0, 0].cpu().numpy()
+
+
+def _chunk_sizes(context: Context | None, usual: int, is_live: bool) -> Iterator[int | None]:
+    """How many tokens to take, time after time; None for all."""
+    if context is None:
+        yield from itertools.repeat(None)
+        return
+    new = min(_FIRST_TOKENS, usual) if is_live else usual
+    yield context.after + new if is_live else new
+    while True:
+        new = min(2 * new, usual)
+        yield new
 
 
 def encode_file(model: Q2D2Model, source: str | Path | bytes) -> tuple[np.ndarray, int]:

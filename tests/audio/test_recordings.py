@@ -109,3 +109,23 @@ def test_recordings_of_a_batch_are_those_alone(tiny_model, speech_like):
                 encoder.add([wrong])  # is not added, and the others are there
     for codes, recording in zip(encoder.finish(), recordings, strict=True):
         assert codes.tolist() == encode_chunks(tiny_model, [recording])[0].tolist()
+
+
+def test_live_audio_begins_with_a_short_chunk_and_chunks_double(tiny_model):
+    codes = torch.randint(0, tiny_model.config.codebook_size, (1, 1, 200), generator=torch.Generator().manual_seed(0))
+    taken = []
+
+    def live():
+        for code in codes.flatten().tolist():
+            taken.append(code)
+            yield code
+
+    hop, after = tiny_model.config.hop_length, tiny_model.decoder.context_frames.after
+    chunks, counts = [], []
+    for chunk in decode_in_chunks(tiny_model, live(), tokens_per_chunk=10, is_live=True):
+        chunks.append(chunk)
+        counts.append(len(taken))
+    assert [len(chunk) // hop for chunk in chunks[:4]] == [3, 6, 10, 10]
+    assert counts[:2] == [after + 3, after + 9]  # audio comes as soon as it is determined
+    whole = tiny_model.decode(codes).audio_values.flatten().numpy()
+    assert np.allclose(np.concatenate(chunks), whole, atol=1e-5)
