@@ -254,6 +254,7 @@ class JointHead:
         ValueError: If the codebook is too large; `generate` draws one point after another instead.
     """
 
+    @torch.no_grad()
     def __init__(self, model: PairLlamaForCausalLM):
         if model.config.codebook_size > LARGEST_CODEBOOK:
             raise ValueError(
@@ -275,6 +276,7 @@ class JointHead:
             self._sizes += [len(of_state), len(head_rows)]
         self._rows = torch.cat(rows)
 
+    @torch.no_grad()
     def __call__(self, hidden: Tensor) -> Tensor:
         """See the class; codes whose first points differ alone lie side by side."""
         first, *others = nn.functional.linear(hidden.float(), self._rows).split(self._sizes, dim=1)
