@@ -94,13 +94,15 @@ def other_codec(name: str, seconds: int) -> Tasks:
     ]
 
 
-CONTESTANTS: dict[str, Callable[[int], list[Tasks]]] = {
-    "now": lambda seconds: [checkout(seconds), quantizer("closed_form")],
-    "baseline": lambda seconds: [checkout(seconds)],
-    "FSQ": lambda seconds: [quantizer("fsq")],
-    "EnCodec": lambda seconds: [other_codec("EnCodec", seconds)],
-    "Mimi": lambda seconds: [other_codec("Mimi", seconds)],
+CONTESTANTS: dict[str, Callable[[int], Tasks]] = {
+    "now": checkout,
+    "baseline": checkout,
+    "lattice": lambda seconds: quantizer("closed_form"),
+    "FSQ": lambda seconds: quantizer("fsq"),
+    "EnCodec": lambda seconds: other_codec("EnCodec", seconds),
+    "Mimi": lambda seconds: other_codec("Mimi", seconds),
 }
+RIVALS = {"baseline": "now", "FSQ": "lattice", "EnCodec": "now", "Mimi": "now"}  # another one, and ours
 
 
 def recording(seconds: int, rate: int) -> Any:
@@ -131,10 +133,9 @@ def work(contestant: str, seconds: int) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     with torch.inference_mode():
-        sources = CONTESTANTS[contestant](seconds)
+        tasks = CONTESTANTS[contestant](seconds)
         for line in sys.stdin:
-            tasks = [task for source in sources for task in source(int(line))]
-            print(json.dumps({name: measure(call) for name, call in tasks}), flush=True)
+            print(json.dumps({name: measure(call) for name, call in tasks(int(line))}), flush=True)
 
 
 def start(contestant: str, folder: Path, seconds: int) -> subprocess.Popen:
@@ -148,9 +149,9 @@ def start(contestant: str, folder: Path, seconds: int) -> subprocess.Popen:
 def compare(turns: list[dict[str, dict[str, tuple[float, float]]]]) -> list[dict[str, Any]]:
     """Rows of the table: a contestant against ours in a task."""
     rows = []
-    for contestant in list(CONTESTANTS)[1:]:
+    for contestant, ours in RIVALS.items():
         for task in turns[0][contestant]:
-            pairs = [(turn[contestant][task], turn["now"][task]) for turn in turns]
+            pairs = [(turn[contestant][task], turn[ours][task]) for turn in turns]
             rows.append(
                 {
                     "what": task,

@@ -58,7 +58,8 @@ def write_results(folder: Path, name: str, settings: argparse.Namespace, rows: l
 def plot_bars(path: Path, rows: list[dict], panels: dict[str, str], log: bool) -> None:
     """Horizontal bars of the rows, labelled by their first column, with one panel per column of `panels`."""
     pyplot = load_pyplot()
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(5 * len(panels), 0.5 * len(rows) + 1.5), sharey=True)
+    size = (5 * len(panels), 0.5 * len(rows) + 1.5)
+    figure, (axes,) = pyplot.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
     labels = [str(next(iter(row.values()))) for row in rows]
     for axis, (column, title) in zip(axes, panels.items(), strict=True):
         bars = axis.barh(labels, [row[column] for row in rows], color=["C0" if "ours" in x else "C7" for x in labels])
