@@ -58,7 +58,7 @@ def write_results(folder: Path, name: str, settings: argparse.Namespace, rows: l
 def plot_bars(path: Path, rows: list[dict], panels: dict[str, str], log: bool) -> None:
     """Horizontal bars of the rows, labelled by their first column, with one panel per column of `panels`."""
     pyplot = load_pyplot()
-    size = (5 * len(panels), 0.5 * len(rows) + 1.5)
+    size = (3.5 + 4 * len(panels), 0.3 * len(rows) + 1.5)  # labels take the first 3.5 inches
     figure, (axes,) = pyplot.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
     labels = [str(next(iter(row.values()))) for row in rows]
     for axis, (column, title) in zip(axes, panels.items(), strict=True):
