@@ -55,7 +55,8 @@ _RULERS = """henry louis charles george edward james william richard elizabeth p
 _SYMBOLS = _table(
     """
     & and; % percent; + plus; = equals; @ at; ° degrees; § section; © copyright; × times; ÷ divided by; < less
-    than; > greater than; ≤ at most; ≥ at least; ≈ about; $ dollars; £ pounds; € euros; ¥ yen; ₹ rupees; ¢ cents
+    than; > greater than; ≤ at most; ≥ at least; ≈ about; $ dollars; £ pounds; € euros; ¥ yen; ₹ rupees; ¢ cents; #
+    hash; \\ backslash
     """
 )
 _IN_ADDRESSES = _table(". dot; / slash; @ at; - dash; _ underscore; : colon; ? question mark")
@@ -364,6 +365,8 @@ _RULES: tuple[tuple[re.Pattern, _Replacement], ...] = (
     (re.compile(r"(?:\bhttps?://|\bwww\.)[^\s<>\"]+|\b[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+", re.IGNORECASE), _address),
     (re.compile(r"\b[\w-]+(?:\.[\w-]+)*\.(?:com|org|net|edu|gov|io|info|co\.uk|ac\.uk|de|dev)\b(?:/[\w./-]*)?"),
      _address),
+    (re.compile(r"^\s*#+\s+(?=[^\W\d])", re.MULTILINE), ""),  # a heading of Markdown
+    (re.compile(r"(?<![\w#])#(?=[^\W\d])"), " hashtag "),
     # abbreviations
     (re.compile(rf"(?<![\w.])({'|'.join(_BEFORE_NUMBERS)})\.\s*(?=\d)", re.IGNORECASE),
      lambda match: f"{_BEFORE_NUMBERS[match[1].lower()]} "),
@@ -403,7 +406,7 @@ _RULES: tuple[tuple[re.Pattern, _Replacement], ...] = (
      lambda match: f" {cardinal(int(match[1]))} {match[4].lower()} m "),
     (re.compile(r"(?<=\d):(?=\d)"), " to "),
     (re.compile(r"(?<=[a-z]):(?=[a-z])"), " "),  # a time in words: "twelve:thirty"
-    (re.compile(r"(?<![\w.])\d+(?:\.\d+){2,}(?![\w])"),
+    (re.compile(r"(?<![\d.])\d+(?:\.\d+){2,}(?![\w])"),  # also behind letters: "v2.0.1"
      lambda match: f" {(' dot ' if match[0].count('.') == 3 else ' point ').join(map(_amount, match[0].split('.')))} "),
     (re.compile(r"(?<!\w)(\d{1,2})'\s?(\d{1,2})(?:\"|'')"), lambda match: f" {match[1]} ft {match[2]} inches "),
     # numbers

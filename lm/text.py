@@ -28,7 +28,7 @@ _LOOKALIKES = str.maketrans(
 )
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 _APART = ("<fraction>", "<sub>", "<circle>", "<square>")  # forms that stand apart from their neighbours
-_SILENT = frozenset("\"()[]{}<>/\\|*_~^#•·¿¡-–—:;'") | frozenset(ALPHABET)
+_SILENT = frozenset("\"()[]{}<>/|*_~^•·¿¡-–—:;'") | frozenset(ALPHABET)
 _LAST_RULES = (
     (re.compile(r"\s-+\s|--+|[–—;:]"), ", "),
     (re.compile(r"(?<![a-z])'|'(?![a-z])"), " "),  # quotation marks

@@ -1,9 +1,11 @@
 """Configuration of a Q2D2 codec: every model setting; what follows from them is a property."""
 
+import functools
 import math
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers import PreTrainedConfig
 
 from .lattices import group_sizes_in_points
@@ -11,6 +13,22 @@ from .lattices import group_sizes_in_points
 FOLDER_LOADER = "from_package"  # module of the bundled folder that finds the code in the package
 
 
+def _with_value_errors(cls: type) -> type:
+    """A strict class that raises `ValueError` for a value of another type, as it does for one out of range."""
+    make = cls.__init__  # type: ignore[misc]
+
+    @functools.wraps(make)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            make(self, *args, **kwargs)
+        except StrictDataclassFieldValidationError as error:
+            raise ValueError(f"{cls.__name__}: {error.__cause__}") from error
+
+    cls.__init__ = __init__  # type: ignore[misc]
+    return cls
+
+
+@_with_value_errors
 @strict
 class Q2D2Config(PreTrainedConfig):
     """Settings of a [`Q2D2Model`]; the defaults are the released 24 kHz model.
@@ -36,7 +54,7 @@ class Q2D2Config(PreTrainedConfig):
             receptive field ignore it.
 
     Raises:
-        ValueError: On an unknown key (usually a misspelt one) or a value out of range.
+        ValueError: On an unknown key (usually a misspelt one), or a value of another type or out of range.
     """
 
     model_type = "q2d2"

@@ -17,7 +17,7 @@ from lm.generate import Generation, make_prompt
 from lm.model import LanguageModel
 from lm.settings import CONTINUATION, SpeechOptions
 from lm.text import split_text
-from lm.timing import WordTime, word_times
+from lm.timing import WordTime, require_alignment, word_times
 
 from .audio.recordings import decode_in_chunks, encode_chunks, encode_file
 from .audio.token_file import TOKEN_SUFFIX, load_tokens
@@ -145,6 +145,7 @@ class TextToSpeech:
         self, text: str, voice: Recording | None = None, voice_text: str = "", **options: Any
     ) -> tuple[np.ndarray, list[WordTime]]:
         """What `speak` returns, and when each word of it is spoken; see there and `word_times`."""
+        require_alignment(self.language_model)
         parts = self.utterances(text, voice, voice_text, SpeechOptions(**options))
         audio = _joined(itertools.chain.from_iterable(parts))
         return audio, self.times_of(parts)

@@ -148,7 +148,7 @@ class Recording:
     def __init__(self, part: Part):
         import soundfile
 
-        self._is_mp3 = part.kind == "MP3"
+        self._is_mp3, self._is_flac = part.kind == "MP3", part.kind == "FLAC"
         self._errors = (soundfile.SoundFileError, RuntimeError)
         self._printed: list[str] = []
         self.peak = 0.0
@@ -178,7 +178,9 @@ class Recording:
         stream = None if rate == target_rate else soxr.ResampleStream(rate, target_rate, 1, "float32")
         num_decoded, is_last, first, is_empty = 0, False, np.empty(0, np.float32), True
         while not is_last:
-            samples = self._call(lambda: self._file.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True))
+            left = self._file.frames - num_decoded if self._is_flac else _BLOCK_SAMPLES  # zeros may be behind FLAC
+            size = min(left, _BLOCK_SAMPLES)
+            samples = self._call(lambda size=size: self._file.read(size, dtype="float32", always_2d=True))
             self.peak = max(self.peak, _peak(samples))
             block = samples.mean(axis=1)
             is_last = len(block) < _BLOCK_SAMPLES

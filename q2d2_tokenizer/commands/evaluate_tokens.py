@@ -49,7 +49,7 @@ def evaluate_tokens(
         language_model: Folder of a language model, or bundled.
         page: Markdown file whose tables are filled.
     """
-    from ..audio.files import write_json
+    from ..audio.files import read_text, write_json
     from ..bundled import load_codec
     from ..evaluation.clips import Clip, load_clips
     from ..evaluation.provenance import describe_run, require_commit
@@ -65,6 +65,7 @@ def evaluate_tokens(
         raise ValueError("give --probes, --stability, --modelling, --contrasts, --acted, --sentences or --page")
     if clips < 1:
         raise ValueError(f"clips must be at least 1, got {clips}")
+    text = read_text(sentences) if sentences else ""
     require_commit(output)
     model = load_codec(codec)
     output.mkdir(parents=True, exist_ok=True)
@@ -86,9 +87,8 @@ def evaluate_tokens(
     if modelling:
         write("modelling", measure_modelling(modelling, counted, speaker, clips))
     if contrasts or acted:
-        text = sentences.read_text() if sentences else ""
         write("contrasts", measure_contrasts(load(contrasts), acted, text, model, speaker.language_model, seed))
     elif sentences:
-        write("word_times", measure_word_times(sentences, speaker, clips))
+        write("word_times", measure_word_times(text.splitlines(), speaker, clips))
     if page:
         write_page(page, output)

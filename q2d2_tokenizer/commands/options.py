@@ -180,6 +180,8 @@ def parse(name: str, function: Callable[..., Any], argv: list[str], settings: Pa
         raise ArgumentError(None, _plain(str(error), parser.option_names())) from error
     found.pop("config", None)
     for name in parser.mappings:
+        if wrong := [item for item in found[name] or [] if not re.match("[^=]+=.", item)]:
+            raise ArgumentError(None, f"--{name} takes NAME=VALUE, got {' '.join(wrong)!r}")
         found[name] = dict(item.partition("=")[::2] for item in found[name] or [])
     for key, cls in classes.items():
         found[key] = cls(**{field.name: found.pop(field.name) for field in dataclasses.fields(cls) if field.init})

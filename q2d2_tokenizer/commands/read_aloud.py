@@ -38,6 +38,9 @@ def read_aloud(
         codec: Folder of a codec, its name on the Hub, or bundled.
         language_model: Folder of a language model, or bundled.
     """
+    from lm.timing import require_alignment
+
+    from ..audio.files import read_text
     from ..speech import TextToSpeech, write_audio
 
     if (text is None) == (file is None):
@@ -46,8 +49,11 @@ def read_aloud(
         raise ValueError(f"--times and --output must be two files, got {times} for both")
     if times and (times.is_dir() or not times.parent.is_dir()):
         raise ValueError(f"--times must name a file in a folder that is there, got {times}")
+    said = read_text(file) if file else text or ""
     speaker = TextToSpeech.from_pretrained(codec, language_model)
-    parts = speaker.utterances(file.read_text() if file else text or "", prompt, prompt_text, options, part_characters)
+    if times:
+        require_alignment(speaker.language_model)
+    parts = speaker.utterances(said, prompt, prompt_text, options, part_characters)
 
     def spoken() -> Iterator[Any]:
         for number, part in enumerate(parts, start=1):

@@ -68,9 +68,27 @@ class Plan:
         return [name for name, arm in self.arms.items() if comparison in arm["comparisons"]]
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Content of a YAML file."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+def read_yaml(path: Path, *needed: str) -> Any:
+    """Content of a YAML file.
+
+    Args:
+        path: The file.
+        needed: Keys of the mapping that it must be, if any.
+
+    Raises:
+        ValueError: If it cannot be read, is no such mapping, or lacks a key.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if needed and not isinstance(content, dict):
+        raise ValueError(f"{path} must be a mapping in YAML, got {type(content).__name__}")
+    if missing := [key for key in needed if key not in content]:
+        raise ValueError(f"{path} lacks {', '.join(missing)}")
+    return content
 
 
 def load_plan(arms: Path = ARMS, size: Path = SMALL) -> Plan:
@@ -81,9 +99,11 @@ def load_plan(arms: Path = ARMS, size: Path = SMALL) -> Plan:
         size: File with sizes of networks, steps and metrics.
 
     Raises:
-        ValueError: If a name is not a name or occurs twice, a codec is none, or bit rates differ by more than 1 %.
+        ValueError: If a file cannot be used, a name is not a name or occurs twice, a codec is none, or bit rates differ
+            by more than 1 %.
     """
-    content, common = read_yaml(arms), read_yaml(size)
+    content = read_yaml(arms, "arms", "seeds", "middle")
+    common = read_yaml(size, "codec", "training", "evaluation", "language_model", "inherited")
     names = [arm["name"] for arm in content["arms"]]
     wrong = [name for name in names if not _NAME.fullmatch(name) or names.count(name) > 1]
     if wrong:

@@ -168,7 +168,10 @@ def main(argv: list[str] | None = None) -> int:
     """Make all runs that have no record; returns 1 if some did not end well or are left to another process."""
     argv = sys.argv[1:] if argv is None else argv
     args = parse(argv)
-    runs = {run.name: run for run in load_plan(args.arms, args.size).runs}
+    try:
+        runs = {run.name: run for run in load_plan(args.arms, args.size).runs}
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
     if unknown := set(args.only) - set(runs):
         raise SystemExit(f"there are no runs {sorted(unknown)}; --list shows their names")
     if args.worker:

@@ -9,7 +9,7 @@ import soundfile
 from recordings import FORMATS, file_bytes, ogg_page, ogg_pages, sealed
 
 from q2d2_tokenizer.audio.containers import split
-from q2d2_tokenizer.audio.containers.flac import _flac_frame
+from q2d2_tokenizer.audio.containers.flac import _flac_crc16, _flac_frame
 from q2d2_tokenizer.audio.containers.mp3 import _mp3_frame_length
 from q2d2_tokenizer.audio.errors import AudioError, EmptyAudioError, UnreadableAudioError
 from q2d2_tokenizer.audio.reading import read_audio
@@ -143,6 +143,42 @@ def test_a_flac_is_as_long_as_its_last_frame_tells(seconds, noise):
     data[21:26] = (int.from_bytes(data[21:26], "big") + 10**6).to_bytes(5, "big")
     with pytest.raises(UnreadableAudioError, match=f"promises {10**6 + len(whole) - 1} samples, it holds {len(whole)}"):
         read_audio(bytes(data), RATE)
+
+
+def flac_ending_in_zeros(zeros: int) -> bytes:
+    """A FLAC file of one frame, whose checksum ends in 1 or 2 zeros, as in one of 256 and of 65,536."""
+    samples = np.random.default_rng(0).integers(-(2**15), 2**15, 300, dtype=np.int16)  # stored as they are
+    frame = file_bytes(samples, RATE, "FLAC", "PCM_16")[:-4]  # without the last sample and the checksum
+    if zeros == 2:  # the checksum of what ends in its own checksum
+        return frame + _flac_crc16(frame[frame.rindex(b"\xff\xf8") :]).to_bytes(2, "big") + bytes(2)
+    for last in range(2**16):
+        whole = frame + last.to_bytes(2, "big")
+        checksum = _flac_crc16(whole[frame.rindex(b"\xff\xf8") :])
+        if checksum and not checksum & 255:
+            return whole + checksum.to_bytes(2, "big")
+    raise AssertionError("every checksum is possible")
+
+
+@pytest.mark.parametrize("zeros", [1, 2])
+@pytest.mark.parametrize("end", [b"", bytes(1), bytes(700), *ENDS.values()], ids=["", "zero", "zeros", *ENDS])
+def test_a_flac_whose_checksum_ends_in_zeros(zeros, end):
+    content = flac_ending_in_zeros(zeros)
+    assert content.endswith(bytes(zeros)) and not content.endswith(bytes(zeros + 1))
+    expected, _ = soundfile.read(io.BytesIO(content), dtype="float32")
+    assert np.array_equal(read_audio(content + end, RATE), expected) and len(expected) == 300
+    both = np.concatenate([expected, expected])
+    assert np.array_equal(read_audio(content + content + end, RATE), both)
+    with pytest.raises(UnreadableAudioError):
+        read_audio(content[: -zeros - 1], RATE)
+
+
+@pytest.mark.parametrize("block", [100, 24000])
+def test_zeros_behind_a_flac_are_not_decoded(block, noise, monkeypatch):
+    monkeypatch.setattr("q2d2_tokenizer.audio.reading._BLOCK_SAMPLES", block)
+    content = file_bytes(noise(1), RATE, "FLAC", "PCM_16")
+    expected, _ = soundfile.read(io.BytesIO(content), dtype="float32")
+    for zeros in (0, 1, 2, 3, 700):
+        assert np.array_equal(read_audio(content + bytes(zeros), RATE), expected)
 
 
 def ogg_flac(content: bytes) -> list[bytes]:

@@ -101,13 +101,18 @@ def test_wrong_use_is_explained(files, models, capsys):
         ([], "give --probes"),
         (["--probes", f"fsdd={files / 'digits'}", "--clips", "0"], "clips must be at least 1"),
         (["--probes", "emotions=somewhere"], "must be one of ravdess"),
+        (["--probes", "ravdess"], "--probes takes NAME=VALUE, got 'ravdess'"),
+        (["--modelling", "=tokens", "mine="], "--modelling takes NAME=VALUE, got '=tokens mine='"),
+        (["--sentences", str(files / "digits" / "0_s0_0.wav")], "0_s0_0.wav must be a text file in UTF-8"),
         (["--modelling", f"mine={other}"], "these tokens are of codec"),
     ]:
         output = ["--output", str(files / "out")]
         assert main(["evaluate-tokens", *arguments, *output, *models]) == 2
-        assert message in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert message in error and len(error.splitlines()) == 1
 
 
+@pytest.mark.filterwarnings("error")
 def test_align_needs_an_alignment_and_prints_a_label_track(files, models, capsys):
     recording = str(files / "digits" / "0_s0_0.wav")
     assert main(["align", recording, "hello there", *models]) == 2
@@ -116,3 +121,10 @@ def test_align_needs_an_alignment_and_prints_a_label_track(files, models, capsys
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert [word for _, _, word in lines] == ["hello", "there"]
     assert np.all(np.diff([float(edge) for line in lines for edge in line[:2]]) >= 0)
+
+
+def test_align_warns_of_a_text_that_the_recording_cannot_hold(files, capsys):
+    recording = str(files / "digits" / "0_s0_0.wav")  # half a second
+    with pytest.warns(UserWarning, match="the text is too long for its recording.*the recording has 0.5 s"):
+        assert main(["align", recording, "Hello there, how are you today? " * 4]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 24

@@ -132,6 +132,9 @@ def test_wrong_options_are_reported_and_leave_the_output_alone(options, recordin
         assert message in fails(["speak", "hello", *options, "--output", str(tmp_path / output)], capsys)
     for times, message in (("out.wav", "must be two files"), ("none/a.txt", "in a folder that"), ("", "a file")):
         assert message in fails(["speak", "hello", *options, "--times", str(tmp_path / times)], capsys)
+    times = ["--times", str(tmp_path / "times.txt")]
+    assert "has no alignment" in fails(["speak", "hello", *options, *times], capsys)
+    assert "voice.wav must be a text file in UTF-8" in fails(["speak", "--file", str(recording), *options], capsys)
     assert (tmp_path / "out.wav").read_bytes() == b"precious"
 
 

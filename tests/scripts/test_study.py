@@ -80,6 +80,24 @@ def arguments(files: dict[str, Path], folder: Path) -> list[str]:
     return [*options, "--output", str(folder / "runs"), "--work", str(folder / "work")]
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot read .*nope.yaml: No such file"),
+        ("text", "must be a mapping in YAML, got str"),
+        ("a: [", "is no YAML"),
+        ("arms: []", "lacks seeds, middle"),
+    ],
+)
+def test_files_that_are_no_plan_are_refused_in_a_line(content, message, tmp_path):
+    path = tmp_path / "nope.yaml"
+    if content:
+        path.write_text(content)
+    with pytest.raises(SystemExit, match=message) as refused:
+        run.main(["--list", "--arms", str(path)])
+    assert len(str(refused.value).splitlines()) == 1
+
+
 def test_arms_of_unequal_bits_are_refused(tmp_path, study_files):
     assert len(load_plan(study_files["arms"], study_files["size"]).runs) == 2
     path = write_arms(tmp_path, LEVELS | {"rhombic": [9, 9, 9, 9]})  # as many levels, 2.6 times the points

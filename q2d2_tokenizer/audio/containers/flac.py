@@ -50,11 +50,14 @@ def _flac_total(data: Content, first: int, end: int) -> tuple[int, int]:
 
 
 def _ends_before_tags(data: Content, first: int, end: int) -> Iterator[int]:
-    """Where the frames may end: before zeros, the first of which may be theirs, or what other programs put there."""
+    """Where the frames may end: before zeros, or before what other programs put there.
+
+    Two of the zeros stay, because they may be the checksum of the last frame. It fits with and without them.
+    """
     stop = end
     while stop > first and not data[stop - 1]:
         stop -= 1
-    yield from range(stop, min(stop + 3, end + 1))
+    yield min(stop + 2, end)
     for mark in (b"ID3", b"APETAGEX", b"TAG"):
         if (place := data.rfind(mark, first, end)) >= 0:
             yield place

@@ -1,6 +1,5 @@
 """Word times of the alignment against those that a synthesiser tells of its own speech."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,13 @@ from .synthesis import Synthesiser
 WITHIN_SECONDS = (0.025, 0.05, 0.1)
 
 
-def measure_word_times(sentences: Path, speaker: TextToSpeech, most: int) -> dict[str, Any]:
+def measure_word_times(sentences: list[str], speaker: TextToSpeech, most: int) -> dict[str, Any]:
     """Errors of where words begin, next to those of a guess that gives every letter the same time.
 
     The words of eSpeak NG that it joins to the one before, such as "of the", are left out.
 
     Args:
-        sentences: Text file with a sentence per line.
+        sentences: What is spoken.
         speaker: Codec and language model with an alignment.
         most: Largest number of sentences, evenly spread.
 
@@ -34,9 +33,9 @@ def measure_word_times(sentences: Path, speaker: TextToSpeech, most: int) -> dic
     synthesise, tokenizer = Synthesiser(), speaker.language_model.text
     if tokenizer is None:
         raise ValueError("word times take a language model that reads text")
-    lines = [line for line in sentences.read_text().splitlines() if tokenizer.words(line)]
+    lines = [line for line in sentences if tokenizer.words(line)]
     if not lines:
-        raise ValueError(f"no line of {sentences} can be read")
+        raise ValueError(f"none of the {len(sentences)} sentences can be read")
     chosen = spread(len(lines), most)
     rows: list[tuple[int, float, float]] = []  # sentence, error of the alignment, error of the guess
     for number in tqdm(chosen, desc="word times", disable=None):
