@@ -200,14 +200,18 @@ def word_times_table(results: Results) -> Table:
 
 
 def runs_table(results: Results) -> Table:
-    """Command and commit of every part."""
-    rows = [[name, f"`{found['run']['command']}`", found["run"]["commit"]] for name, found in results.items()]
-    return [["part", "written by", "at commit"], *rows]
+    """Codec, command and commit of every part."""
+    rows = [
+        [name, f"`{found['codec_fingerprint']}`", f"`{found['run']['command']}`", found["run"]["commit"]]
+        for name, found in results.items()
+    ]
+    return [["part", "codec", "written by", "at commit"], *rows]
 
 
 def summary_table(results: Results) -> Table:
     """The main numbers, for README and model card."""
-    table = [["tokens of the bundled codec", "number", "measured on"]]
+    codecs = sorted({f"`{found['codec_fingerprint']}`" for found in results.values()})
+    table = [[f"tokens of codec {', '.join(codecs)}", "number", "measured on"]]
     if "modelling" in results:
         for data, kinds in results["modelling"]["language_model"].items():
             row = kinds["speech alone"]
