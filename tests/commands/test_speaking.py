@@ -153,6 +153,7 @@ def test_damaged_weights_are_reported(options, language_model, recording, tmp_pa
     with torch.no_grad():
         language_model.model.model.norm.weight.fill_(float("nan"))
     language_model.save(tmp_path / "lm")
+    capsys.readouterr()  # the progress of saving
     assert "its weights are damaged" in fails(["speak", "hello", *options], capsys)
     assert "its weights are damaged" in fails(["continue", str(recording), *options], capsys)
 
