@@ -10,19 +10,6 @@ from pathlib import Path
 from typing import Any
 
 
-def read_text(path: Path) -> str:
-    """Content of a text file in UTF-8.
-
-    Raises:
-        ValueError: If it is no text.
-        OSError: If it cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} must be a text file in UTF-8, got other content: {error.reason}") from error
-
-
 def write_atomically(path: str | Path, content: bytes) -> None:
     """Write a file so that at every moment it is missing, as it was, or complete.
 

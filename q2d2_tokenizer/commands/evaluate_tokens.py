@@ -49,8 +49,9 @@ def evaluate_tokens(
         language_model: Folder of a language model, or bundled.
         page: Markdown file whose tables are filled.
     """
-    from ..audio.files import read_text, write_json
+    from ..audio.files import write_json
     from ..bundled import load_codec
+    from ..corpus.inputs import read_text
     from ..evaluation.clips import Clip, load_clips
     from ..evaluation.provenance import describe_run, require_commit
     from ..evaluation.token_tests.contrasts import measure_contrasts

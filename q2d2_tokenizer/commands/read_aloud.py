@@ -40,7 +40,7 @@ def read_aloud(
     """
     from lm.timing import require_alignment
 
-    from ..audio.files import read_text
+    from ..corpus.inputs import read_text
     from ..speech import TextToSpeech, write_audio
 
     if (text is None) == (file is None):

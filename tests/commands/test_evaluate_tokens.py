@@ -103,7 +103,7 @@ def test_wrong_use_is_explained(files, models, capsys):
         (["--probes", "emotions=somewhere"], "must be one of ravdess"),
         (["--probes", "ravdess"], "--probes takes NAME=VALUE, got 'ravdess'"),
         (["--modelling", "=tokens", "mine="], "--modelling takes NAME=VALUE, got '=tokens mine='"),
-        (["--sentences", str(files / "digits" / "0_s0_0.wav")], "0_s0_0.wav must be a text file in UTF-8"),
+        (["--sentences", str(files / "digits" / "0_s0_0.wav")], "0_s0_0.wav is not UTF-8"),
         (["--modelling", f"mine={other}"], "these tokens are of codec"),
     ]:
         output = ["--output", str(files / "out")]
