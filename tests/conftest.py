@@ -5,7 +5,6 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny models are slower on several cores; set before torch is imported
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("NUMBA_CPU_NAME", "generic")  # numba 0.68 compiles code that crashes for Emerald Rapids
 
 from collections.abc import Callable
 from pathlib import Path

@@ -7,7 +7,6 @@ in torchaudio or a compiler what `Metric.install` says.
 
 import importlib.util
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,7 +149,6 @@ class PitchAgreement:
 
     def _track(self, audio: np.ndarray) -> np.ndarray:
         """Frequencies (T,) in Hz, NaN for unvoiced frames."""
-        os.environ.setdefault("NUMBA_CPU_NAME", "generic")  # numba 0.68 compiles code that crashes for Emerald Rapids
         import librosa
 
         audio = _resample(audio, self._sampling_rate, METRIC_RATE)
