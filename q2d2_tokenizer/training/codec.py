@@ -68,8 +68,9 @@ def make_codec(
         return codec
     weights = {name: tensor for name, tensor in codec.state_dict().items() if ".lattices." not in name}
     changed = Q2D2Model(Q2D2Config.from_dict(codec.config.to_dict() | changes))
-    for name, tensor in changed.quantizer.named_parameters(prefix="quantizer"):
-        _add_channels(weights, name, tensor.detach())
+    if len(changed.config.levels) > channels:
+        for name, initial in changed.quantizer.named_parameters(prefix="quantizer"):
+            weights[name] = _with_channels(weights[name], initial.detach())
     changed.load_state_dict(weights, strict=False)  # what is missing is the tables of the new levels
     for old, new in zip(codec.modules(), changed.modules(), strict=True):
         if isinstance(old, ConvNeXtBackbone) and isinstance(new, ConvNeXtBackbone):
@@ -77,14 +78,12 @@ def make_codec(
     return changed
 
 
-def _add_channels(weights: dict[str, Tensor], name: str, initial: Tensor) -> None:
-    """Extend a weight of a quantizer to the size of its initial value, so that new channels go in and not out yet."""
-    weight = weights[name]
-    if weight.shape != initial.shape:
-        extended = initial if weight.shape[1:] == initial.shape[1:] else torch.zeros_like(initial)
-        extended = extended.clone()
-        extended[tuple(slice(size) for size in weight.shape)] = weight
-        weights[name] = extended
+def _with_channels(weight: Tensor, initial: Tensor) -> Tensor:
+    """A weight of a quantizer in the size of its initial value: new channels go in as they begin, and not out yet."""
+    goes_in = weight.shape[1:] == initial.shape[1:]
+    extended = initial.clone() if goes_in else torch.zeros_like(initial)
+    extended[tuple(slice(size) for size in weight.shape)] = weight
+    return extended
 
 
 class CodecTrainer(ResumableTrainer):

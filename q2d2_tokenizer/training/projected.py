@@ -78,7 +78,7 @@ class DistillMosFeatures(nn.Module):
 
     def __init__(self):
         super().__init__()
-        # Channels last, as the convolutions of a CPU want them: else a third of a step goes into copies.
+        # Channels last, as the convolutions of a CPU want them: else they copy every map into that order and back.
         self.layers = load_distillmos().cnn.cnn.to(memory_format=torch.channels_last)
         self.register_buffer("window", torch.hann_window(320).clone())
 
