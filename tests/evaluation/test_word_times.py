@@ -32,25 +32,22 @@ def test_synthesiser_tells_where_words_begin():
 
 
 @needs_espeak
-def test_alignment_beats_even_letters(speaker, tmp_path):
-    (tmp_path / "sentences.txt").write_text("He turned sharply, and faced the house across the road.\n\n42 men left!\n")
-    found = word_times.measure_word_times((tmp_path / "sentences.txt").read_text().splitlines(), speaker, 5)
+def test_alignment_beats_even_letters(speaker):
+    sentences = ["He turned sharply, and faced the house across the road.", "", "42 men left!"]
+    found = word_times.measure_word_times(sentences, speaker, 5)
     assert found["sentences"] == 2 and found["words"] >= 12
     means = [found[kind]["mean"]["mean"] for kind in ("alignment", "even letters")]
     assert means[0] < 0.06 and means[0] < means[1]
 
 
-def test_errors_are_those_of_known_times(speaker, tmp_path, monkeypatch):
+def test_errors_are_those_of_known_times(speaker, monkeypatch):
     """The truth is what the alignment found, but half a second later: the bias is half a second, the error too."""
     rate, text = speaker.sampling_rate, "hello there you"
     audio = np.random.default_rng(0).normal(0, 0.05, 2 * rate).astype(np.float32)
     times = speaker.word_times(audio, text)
     starts = {place: time.start + 0.5 for place, time in zip((0, 6, 12), times, strict=True)}
     monkeypatch.setattr(word_times, "Synthesiser", lambda: lambda said: Spoken(audio, rate, starts))
-    (tmp_path / "sentences.txt").write_text(text)
-    found = word_times.measure_word_times((tmp_path / "sentences.txt").read_text().splitlines(), speaker, 5)[
-        "alignment"
-    ]
+    found = word_times.measure_word_times([text], speaker, 5)["alignment"]
     assert found["bias"]["mean"] == pytest.approx(-0.5) and found["median"] == pytest.approx(0.5)
     assert found["within"]["0.1"]["mean"] == 0.0
 
