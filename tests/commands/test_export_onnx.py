@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from torch import nn
 
 import lm
 from lm.generate import Generation, GenerationSettings, make_prompt
@@ -19,6 +20,7 @@ from q2d2_tokenizer import Q2D2Config, Q2D2Model, default_checkpoint, read_audio
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
 from q2d2_tokenizer.export_onnx import export_codec, export_language_model  # noqa: E402
+from q2d2_tokenizer.export_onnx.files import write_onnx  # noqa: E402
 
 pytestmark = pytest.mark.slow
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -79,6 +81,19 @@ def run_in_chunks(session, values: list[np.ndarray], sizes: Iterator[int]) -> li
 def always(size: int) -> Iterator[int]:
     while True:
         yield size
+
+
+def test_constants_that_are_nearly_zero_or_one_stay(tmp_path):
+    class Levelled(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * (x.square().mean(-1, keepdim=True) + 1e-9).rsqrt() * 1.000005 + 9e-9
+
+    x = torch.tensor([[0.0, 0.0], [1e-5, -1e-5], [0.5, -0.5]])
+    write_onnx(Levelled(), tmp_path / "levelled.onnx", {"x": (x, {0: "rows"})}, ["y"], {})
+    y = onnxruntime.InferenceSession(tmp_path / "levelled.onnx").run(None, {"x": x.numpy()})[0]
+    scale = 1e-5 / (1e-10 + 1e-9) ** 0.5 * 1.000005
+    expected = [[9e-9, 9e-9], [scale, -scale], [1.000005, -1.000005]]
+    np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-9)
 
 
 def check_parity(sessions: tuple, model: Q2D2Model, recordings: list[np.ndarray], sizes: Iterator[int]) -> None:
