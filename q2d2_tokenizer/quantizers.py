@@ -88,16 +88,20 @@ class Lattices(nn.Module):
     def nearest(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Nearest lattice points (..., d) and their group indices (..., P) of vectors (..., d)."""
         with torch.autocast(vectors.device.type, enabled=False):
-            x = vectors.float().unflatten(-1, (-1, self.group_size))  # (..., P, g)
-            points, indices, distances = [], [], []
-            for c in (0, 1):
-                steps = ((x - self.offset[c]) / self.step[c]).round().clamp_min(0.0).minimum(self.count[c] - 1.0)
-                points.append(self.offset[c] + self.step[c] * steps)
-                indices.append((steps.long() * self.axis_place[c]).sum(-1))
-                distances.append((x - points[c]).square().sum(-1))
-            second = distances[1] < distances[0]
-            index = torch.where(second, indices[1] + self.first_coset_size, indices[0])
-            return torch.where(second.unsqueeze(-1), points[1], points[0]).flatten(-2), index
+            # Channels come first, so that every operation runs along the vectors: axes 2 cosets, P, g, ...
+            x = vectors.float().movedim(-1, 0).contiguous().unflatten(0, (-1, self.group_size))
+            shape = (*self.offset.shape, *(1 for _ in vectors.shape[:-1]))
+            offset, step, count, place = (
+                table.view(shape) for table in (self.offset, self.step, self.count, self.axis_place)
+            )
+            steps = (x - offset).div_(step).round_().clamp_min_(0.0).clamp_max_(count - 1.0)
+            points = offset + step * steps
+            first, second = steps.long().mul_(place).sum(2)  # indices (P, ...) in either coset
+            distances = (x - points).square_().sum(2)
+            is_second = distances[1] < distances[0]
+            index = torch.where(is_second, second + self.first_coset_size.view(shape[1], *shape[3:]), first)
+            point = torch.where(is_second.unsqueeze(1), points[1], points[0])
+            return point.flatten(0, 1).movedim(0, -1), index.movedim(0, -1)
 
     def is_within_cell(self, vectors: Tensor, indices: Tensor, margin: float) -> Tensor:
         """Whether all points within `margin` of vectors (..., d) along every axis have the same nearest points: (...).

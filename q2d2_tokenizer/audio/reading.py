@@ -4,6 +4,7 @@ import io
 import mmap
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -180,7 +181,7 @@ class Recording:
         while not is_last:
             left = self._file.frames - num_decoded if self._is_flac else _BLOCK_SAMPLES  # zeros may be behind FLAC
             size = min(left, _BLOCK_SAMPLES)
-            samples = self._call(lambda size=size: self._file.read(size, dtype="float32", always_2d=True))
+            samples = self._call(partial(self._file.read, size, dtype="float32", always_2d=True))
             self.peak = max(self.peak, _peak(samples))
             block = samples.mean(axis=1)
             is_last = len(block) < _BLOCK_SAMPLES

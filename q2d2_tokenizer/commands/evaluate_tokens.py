@@ -86,7 +86,9 @@ def evaluate_tokens(
     if modelling or contrasts or acted or sentences:
         speaker = TextToSpeech.from_pretrained(codec, language_model)
     if modelling:
-        write("modelling", measure_modelling(modelling, counted, speaker, clips))
+        place = Path(language_model)
+        name = place.parent.name if place.name == "weights" else place.name  # a run is called by its folder
+        write(f"modelling-{name}", measure_modelling(modelling, counted, speaker, clips))
     if contrasts or acted:
         write("contrasts", measure_contrasts(load(contrasts), acted, text, model, speaker.language_model, seed))
     elif sentences:

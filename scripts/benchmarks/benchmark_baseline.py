@@ -26,6 +26,7 @@ TEXT = "The print could have been placed on the carton, and then it was forgotte
 SPEECH_SECONDS = 4.0
 CLIPS = (0.5, 1.0, 2.0)
 VECTORS = 1_000_000
+RECORDING = 600  # vectors of 8 s
 CODEBOOK = "7,225 codes"
 
 Task = tuple[str, Callable[[], Any]]  # what is measured, and the call; names of tasks that are compared are the same
@@ -71,13 +72,17 @@ def checkout(seconds: int) -> Tasks:
 
 
 def quantizer(method: str) -> Tasks:
-    """Vectors to codes, by a method of benchmark_quantizer.py."""
+    """Vectors to codes, by a method of benchmark_quantizer.py: all at once, and a recording at a time."""
     import benchmark_quantizer
     import torch
 
     vectors = torch.randn(VECTORS, 4, generator=torch.Generator().manual_seed(0))
     quantize = getattr(benchmark_quantizer, method)(CODEBOOK)
-    return lambda turn: [(f"quantize {VECTORS:,} vectors, about {CODEBOOK}", lambda: quantize(vectors))]
+    recordings = vectors.split(RECORDING)[:1000]
+    return lambda turn: [
+        (f"quantize {VECTORS:,} vectors, about {CODEBOOK}", lambda: quantize(vectors)),
+        (f"quantize 1,000 x {RECORDING} vectors, about {CODEBOOK}", lambda: [quantize(part) for part in recordings]),
+    ]
 
 
 def other_codec(name: str, seconds: int) -> Tasks:

@@ -63,9 +63,9 @@ def test_parts_are_written_and_fill_a_page(files, models, monkeypatch):
     cache = ["--cache", str(files / "cache"), "--page", str(page)]
     assert main(["evaluate-tokens", *arguments, *cache, *models]) == 0
     found = {path.stem: json.loads(path.read_text()) for path in output.glob("*.json")}
-    assert set(found) == {"probes-fsdd", "stability", "modelling", "contrasts"}
+    assert set(found) == {"probes-fsdd", "stability", "modelling-lm", "contrasts"}
     assert found["probes-fsdd"]["clips"] == found["stability"]["clips"] == 4
-    measured = found["modelling"]
+    measured = found["modelling-lm"]
     assert measured["language_model"]["mine"]["speech alone"]["recordings"] == 4
     assert (
         measured["ngrams"]["counted"]["recordings"] == 6 and measured["ngrams"]["held_out"]["mine"]["recordings"] == 4
@@ -78,6 +78,7 @@ def test_parts_are_written_and_fill_a_page(files, models, monkeypatch):
         and "first 48 samples cut off, 0.15 of a frame" in text
         and "mine, 4 recordings" in text
     )
+    assert "mine, 4 recordings, speech alone | lm, " in text and "M, flat |" in text
     assert text.count("not measured yet") == 1  # word times
     assert {path.name for path in output.glob("*.png")} == {"probes.png", "stability.png"}
 
@@ -86,7 +87,7 @@ def test_n_grams_that_saw_the_recordings_pay_less_than_uniform_codes(files, mode
     output = files / "out"
     arguments = ["--modelling", f"mine={files / 'tokens.parquet'}", "--counted", str(files / "tokens.parquet")]
     assert main(["evaluate-tokens", *arguments, "--output", str(output), *models]) == 0
-    found = json.loads((output / "modelling.json").read_text())
+    found = json.loads((output / "modelling-lm.json").read_text())
     for row in found["ngrams"]["held_out"]["mine"]["flat"]:
         assert 0 < row["held_out"] < tiny_model.config.bitrate
 

@@ -11,6 +11,7 @@ import pyarrow.parquet
 
 from lm.data import expand_shards, shard_layout
 from lm.model import LanguageModel
+from lm.pairs import PairLlamaForCausalLM
 
 from ...configuration_q2d2 import Q2D2Config
 from ...speech import TextToSpeech
@@ -54,6 +55,7 @@ def measure_modelling(
         "vocabulary": codec.codebook_size,
         "nominal_bits_per_second": codec.bitrate,
         "parameters": model.model.num_parameters(),
+        "head": "pair tokens" if isinstance(model.model, PairLlamaForCausalLM) else "flat",
         "context": model.model.config.max_position_embeddings,
         "language_model": {},
     }

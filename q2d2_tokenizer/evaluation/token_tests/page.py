@@ -18,6 +18,7 @@ Table = list[list[str]]
 Results = dict[str, dict[str, Any]]
 _NO = "–"
 _PROBES = "probes-"
+_MODELLING = "modelling-"
 
 
 def read_results(folder: Path) -> Results:
@@ -38,6 +39,11 @@ def percent(score: dict[str, Any] | None, digits: int = 1) -> str:
 def _sets(results: Results) -> dict[str, dict[str, Any]]:
     """Results of the sets of probes that were measured, in their order."""
     return {name: results[_PROBES + name] for name in SETS if _PROBES + name in results}
+
+
+def _models(results: Results) -> Results:
+    """Results of --modelling by language model."""
+    return {name.removeprefix(_MODELLING): found for name, found in results.items() if name.startswith(_MODELLING)}
 
 
 def sets_table(results: Results) -> Table:
@@ -132,16 +138,16 @@ def published_stability_table(results: Results) -> Table:
 
 def modelling_table(results: Results) -> Table:
     """Bits per second of language models, ours and a published one."""
-    found = results["modelling"]
     table = [["measured on", "model", "vocabulary", "context", "seconds", "bit/s", "nominal", "saved"]]
-    model = f"bundled, {found['parameters'] / 1e6:.1f} M, pair tokens"
-    for data, kinds in found["language_model"].items():
-        for kind, row in kinds.items():
-            bits = f"{row['bits_per_second']['mean']:.1f} ± {row['bits_per_second']['interval']:.1f}"
-            where = f"{data}, {row['recordings']} recordings, {kind}"
-            sizes = [f"{found['vocabulary']:,}", f"{found['context']:,} tokens", f"{row['seconds']:.0f}"]
-            nominal = f"{row['nominal_bits_per_second']:.0f}"
-            table.append([where, model, *sizes, bits, nominal, f"{100 * row['saved_share']:.1f} %"])
+    for name, found in _models(results).items():
+        model = f"{name}, {found['parameters'] / 1e6:.1f} M, {found['head']}"
+        for data, kinds in found["language_model"].items():
+            for kind, row in kinds.items():
+                bits = f"{row['bits_per_second']['mean']:.1f} ± {row['bits_per_second']['interval']:.1f}"
+                where = f"{data}, {row['recordings']} recordings, {kind}"
+                sizes = [f"{found['vocabulary']:,}", f"{found['context']:,} tokens", f"{row['seconds']:.0f}"]
+                nominal = f"{row['nominal_bits_per_second']:.0f}"
+                table.append([where, model, *sizes, bits, nominal, f"{100 * row['saved_share']:.1f} %"])
     other = published.SMALL_MODEL
     cells = [f"{other['parameters'] / 1e6:.1f} M, another codec", "not told", "not told", "not told"]
     numbers = f"{other['bits_per_second']}", f"{other['nominal_bits_per_second']:.0f}"
@@ -151,7 +157,7 @@ def modelling_table(results: Results) -> Table:
 
 def ngrams_table(results: Results) -> Table:
     """Bits per second of n-grams by order and view."""
-    found = results["modelling"]["ngrams"]
+    found = next(found["ngrams"] for found in _models(results).values() if "ngrams" in found)
     titles = [f"held out, {name}, bit/s" for name in found["held_out"]]
     table = [["view", "symbols before", *titles, "counted, bit/s", "n-grams seen once"]]
     first = next(iter(found["held_out"].values()))
@@ -212,10 +218,10 @@ def summary_table(results: Results) -> Table:
     """The main numbers, for README and model card."""
     codecs = sorted({f"`{found['codec_fingerprint']}`" for found in results.values()})
     table = [[f"tokens of codec {', '.join(codecs)}", "number", "measured on"]]
-    if "modelling" in results:
-        for data, kinds in results["modelling"]["language_model"].items():
+    for found in _models(results).values():
+        for data, kinds in found["language_model"].items():
             row = kinds["speech alone"]
-            size = f"{results['modelling']['parameters'] / 1e6:.1f} M parameters"
+            size = f"{found['parameters'] / 1e6:.1f} M parameters"
             bits = f"{row['bits_per_second']['mean']:.0f} of {row['nominal_bits_per_second']:.0f} bit/s"
             table.append([f"a language model of {size} pays", bits, f"{data}, {row['recordings']} recordings"])
     if "stability" in results:
@@ -240,7 +246,7 @@ TABLES: dict[str, tuple[Callable[[Results], Table], str]] = {
     "rounds": (rounds_table, "stability"),
     "published_stability": (published_stability_table, ""),
     "modelling": (modelling_table, "modelling"),
-    "ngrams": (ngrams_table, "modelling"),
+    "ngrams": (ngrams_table, "ngrams"),
     "perplexities": (perplexities_table, ""),
     "contrasts": (contrasts_table, "contrasts"),
     "published_contrasts": (published_contrasts_table, ""),
@@ -253,7 +259,8 @@ TABLES: dict[str, tuple[Callable[[Results], Table], str]] = {
 def all_tables(results: Results) -> dict[str, Table]:
     """Every table; one that says so for a part that was not measured."""
     missing = [["not measured yet"], ["see `q2d2 evaluate-tokens --help`"]]
-    return {name: missing if part and part not in results else make(results) for name, (make, part) in TABLES.items()}
+    parts = {*results, *(part for found in _models(results).values() for part in ("modelling", *found))}
+    return {name: missing if part and part not in parts else make(results) for name, (make, part) in TABLES.items()}
 
 
 def write_page(page: Path, folder: Path) -> None:
