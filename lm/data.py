@@ -10,7 +10,7 @@ import pyarrow.compute
 import pyarrow.parquet
 from tqdm.auto import tqdm
 
-from q2d2_tokenizer.corpus.inputs import local_files
+from q2d2_tokenizer.corpus.inputs import local_files, warn_of_missing_shards
 
 from .alignment import Alignment, align, expected_durations, mean_durations
 from .layout import AUDIO, BOS, EOS, Layout
@@ -33,6 +33,7 @@ def expand_shards(sources: list[str]) -> list[Path]:
         if not found:
             raise ValueError(f"no Parquet files at {source!r}")
         files += found
+    warn_of_missing_shards(files)
     return files
 
 

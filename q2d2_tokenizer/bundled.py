@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 
 from .configuration_q2d2 import Q2D2Config
 from .modeling_q2d2 import Q2D2Model
 
 _FOLDER = Path(__file__).parent
+_LOADING_ERRORS = (ValueError, OSError, RuntimeError, MemoryError, AttributeError, StrictDataclassError)
 BUNDLED = "bundled"  # what options call the files that come with the package
 
 
@@ -74,7 +76,7 @@ def load_codec(codec: str = BUNDLED, device: str = "cpu", **options: Any) -> Q2D
     source = codec_source(codec)
     try:
         model = Q2D2Model.from_pretrained(source, **options).eval()
-    except (ValueError, OSError, RuntimeError, MemoryError, StrictDataclassError) as error:
+    except (*_LOADING_ERRORS, SafetensorError) as error:
         raise ValueError(f"cannot load the codec {codec}: {error}") from error
     try:
         return model.to(device)

@@ -108,7 +108,7 @@ class Q2D2FeatureExtractor(SequenceFeatureExtractor):
             )
         elif sampling_rate != self.sampling_rate:
             raise ValueError(
-                f"sampling_rate must be {self.sampling_rate} Hz, got {sampling_rate} Hz; resample the audio first"
+                f"sampling_rate must be {self.sampling_rate} Hz, got {sampling_rate!r} Hz; resample the audio first"
             )
 
 

@@ -116,12 +116,16 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
         """Load a checkpoint, as in transformers, but refuse one that does not fit the model exactly.
 
         Raises:
-            ValueError: If tensors are missing, left over or of another shape, or lattice tables of other levels.
+            ValueError: If tensors are missing, left over or of another shape, hold NaN or infinity, or lattice tables
+                are of other levels.
         """
         loaded: Any = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         model, info = loaded
         if wrong := {name: sorted(map(str, keys)) for name, keys in info.items() if keys}:
             raise ValueError(f"checkpoint {args[0] if args else ''} does not fit its config: {wrong}")
+        here = {name: tensor for name, tensor in model.state_dict().items() if tensor.device.type != "meta"}
+        if damaged := [name for name, tensor in here.items() if not tensor.isfinite().all()]:
+            raise ValueError(f"checkpoint {args[0] if args else ''} holds NaN or infinity in {damaged}; get it again")
         model.quantizer.check_tables()  # transformers runs no hook after loading
         return (model, info) if output_loading_info else model
 

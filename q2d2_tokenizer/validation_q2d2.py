@@ -88,9 +88,12 @@ def check_num_samples(num_samples: int | list[int] | Tensor | None, lengths: lis
     """Samples to return of each item, given its tokens."""
     if num_samples is None:
         return [length * hop_length for length in lengths]
-    given = torch.as_tensor(num_samples)
+    try:
+        given = torch.as_tensor(num_samples)
+    except (TypeError, ValueError, RuntimeError):
+        given = torch.empty(0)  # of floats
     if given.is_floating_point() or given.ndim > 1:
-        raise ValueError(f"num_samples must be an integer or one for each item, got {num_samples}")
+        raise ValueError(f"num_samples must be an integer or one for each item, got {num_samples!r}")
     if given.ndim == 1 and len(given) != len(lengths):
         raise ValueError(f"num_samples must be one number or {len(lengths)}, got {len(given)}")
     counts = given.expand(len(lengths)).tolist()

@@ -447,3 +447,19 @@ def test_fingerprint_is_that_of_the_tokens(tiny_model):
 def test_half_precision_audio_is_warned_of(model, caplog):
     model.encode(torch.zeros(1, 1, 640, dtype=torch.bfloat16))
     assert "pass float32" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["encoder", "quantizer.project_in", "decoder"])
+def test_weights_that_are_no_numbers_are_refused(tiny_model, tmp_path, name):
+    with torch.no_grad():
+        next(tiny_model.get_submodule(name).parameters()).view(-1)[0] = float("nan" if "." in name else "inf")
+    tiny_model.save_pretrained(tmp_path / "codec")
+    with pytest.raises(ValueError, match=rf"holds NaN or infinity in \['{name}.*get it again"):
+        Q2D2Model.from_pretrained(tmp_path / "codec")
+
+
+def test_numbers_of_samples_are_numbers(tiny_model):
+    codes = torch.zeros(1, 1, 3, dtype=torch.long)
+    for wrong in ("1", [None], 2.5):
+        with pytest.raises(ValueError, match="num_samples must be an integer or one for each item, got"):
+            tiny_model.decode(codes, num_samples=wrong)

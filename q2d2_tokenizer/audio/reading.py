@@ -216,7 +216,7 @@ def stream_from_column(value: Any, target_rate: int, sampling_rate: int | None =
 
     Args:
         value: What an audio column holds: undecoded `{"bytes", "path"}`, decoded `{"array", "sampling_rate"}`, a
-            decoder of torchcodec, a path, or a plain array of samples.
+            decoder of torchcodec, a path, the bytes of a file, or a plain array of samples.
         target_rate: Rate to return, in Hz.
         sampling_rate: Rate of plain arrays, in Hz.
 
@@ -227,9 +227,11 @@ def stream_from_column(value: Any, target_rate: int, sampling_rate: int | None =
     if hasattr(value, "get_all_samples"):
         decoded = value.get_all_samples()
         yield to_mono(decoded.data.numpy().T, decoded.sample_rate, target_rate)
-    elif isinstance(value, (str, Path)):
+    elif isinstance(value, (str, Path, bytes)):
         yield from stream_audio(value, target_rate)
     elif isinstance(value, dict) and value.get("array") is not None:
+        if not isinstance(rate := value.get("sampling_rate"), int | float):
+            raise ValueError(f"an array of samples needs its sampling_rate, a number in Hz, beside it; got {rate!r}")
         yield to_mono(value["array"], value["sampling_rate"], target_rate)
     elif isinstance(value, dict) and value.get("bytes") is not None:
         yield from stream_audio(value["bytes"], target_rate)

@@ -28,9 +28,11 @@ def continue_speech(
         language_model: Folder of a language model, or bundled.
     """
     from ..speech import TextToSpeech, write_audio
+    from .convert import refuse_overwriting
 
     if prompt_seconds is not None and not 0 < prompt_seconds < float("inf"):
         raise ValueError(f"prompt_seconds must be a number above 0, got {prompt_seconds}")
+    refuse_overwriting(output, recording)
     speaker = TextToSpeech.from_pretrained(codec, language_model)
     codes, frame_rate = speaker.read_codes(recording), speaker.codec.config.frame_rate
     if prompt_seconds:

@@ -82,6 +82,13 @@ def _check_targets(jobs: list[Job]) -> None:
         taken[target] = job.source.resolve()
 
 
+def refuse_overwriting(output: Path, *sources: Path | None) -> None:
+    """Raise ValueError if writing a file would replace one that is read, by whatever name."""
+    for source in sources:
+        if source and output.exists() and source.exists() and _identity(output) == _identity(source):
+            raise ValueError(f"{output} would overwrite the input {source}; choose another file to write")
+
+
 def _identity(path: Path) -> tuple[int, int]:
     """The same for all names of a file."""
     status = path.stat()

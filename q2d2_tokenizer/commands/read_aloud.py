@@ -42,6 +42,7 @@ def read_aloud(
 
     from ..corpus.inputs import read_text
     from ..speech import TextToSpeech, write_audio
+    from .convert import refuse_overwriting
 
     if (text is None) == (file is None):
         raise ValueError("give either a text or --file")
@@ -49,6 +50,8 @@ def read_aloud(
         raise ValueError(f"--times and --output must be two files, got {times} for both")
     if times and (times.is_dir() or not times.parent.is_dir()):
         raise ValueError(f"--times must name a file in a folder that is there, got {times}")
+    for written in filter(None, (output, times)):
+        refuse_overwriting(written, file, prompt)
     said = read_text(file) if file else text or ""
     speaker = TextToSpeech.from_pretrained(codec, language_model)
     if times:

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import shlex
+import warnings
 from collections import Counter, deque
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -388,3 +389,18 @@ def read_text(path: Path) -> str:
         return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8: {error}; convert it") from error
+
+
+def warn_of_missing_shards(paths: list[Path]) -> None:
+    """Warn if these are not all shards of their data sets, as their names count them (00001-of-00004)."""
+    counts: dict[tuple[Path, int], set[int]] = {}
+    for path in paths:
+        if found := re.search(r"-(\d{5})-of-(\d{5})$", path.stem):
+            counts.setdefault((path.parent, int(found[2])), set()).add(int(found[1]))
+    for (folder, total), numbers in counts.items():
+        if len(numbers) < total:
+            warnings.warn(
+                f"{folder} has {len(numbers)} of {total} shards, and only these are read; if it is of a run that was "
+                "stopped, start the same command again to finish it",
+                stacklevel=3,
+            )

@@ -51,7 +51,7 @@ def tokenize_corpus(
         Counts of rows, rejects, hours, tokens and shards, as in summary.json; None in all processes but the main one.
 
     Raises:
-        ValueError: If there is nothing to tokenize, or the folder holds something else.
+        ValueError: If there is nothing to tokenize, no licence, or the folder holds something else.
         OSError: If the inputs cannot be read or the folder cannot be written.
     """
     from ..bundled import load_codec
@@ -59,6 +59,8 @@ def tokenize_corpus(
     from .tokenize import CorpusTokenizer
 
     inputs = [inputs] if isinstance(inputs, str) else inputs
+    if not licence.strip():
+        raise ValueError("licence must name the licence of the recordings, such as cc-by-4.0, got nothing")
 
     def build(device: str) -> CorpusTokenizer:
         corpus = Corpus(inputs, audio_column, id_column, drop_columns, str(output))

@@ -24,7 +24,7 @@ from ..audio.token_file import TokenFile
 from ..lattices import build_groups, lattice_neighbours
 from ..modeling_q2d2 import Q2D2Model
 from ..quantizers import LatticeQuantizer
-from .inputs import describe_counts
+from .inputs import describe_counts, warn_of_missing_shards
 
 TOKEN_COLUMNS = pa.schema([("id", pa.string()), ("codes", pa.list_(pa.int32())), ("num_samples", pa.int64())])
 SHARD_FOLDER = "data"
@@ -174,6 +174,7 @@ def list_shards(folder: str | Path, codec_fingerprint: str | None) -> list[Path]
                 f"{path} holds tokens of codec {found}, expected codec {codec_fingerprint}; load the codec that made "
                 "the tokens, or tokenize again"
             )
+    warn_of_missing_shards(paths)
     return paths
 
 

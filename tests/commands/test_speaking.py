@@ -122,6 +122,18 @@ def test_what_cannot_be_spoken_is_reported(options, recording, tmp_path, capsys)
     assert "leaves no room in the context of 128" in fails(["continue", str(long), *options], capsys)
 
 
+def test_what_is_read_is_not_overwritten(options, recording, tmp_path, capsys):
+    text, before = tmp_path / "text.txt", recording.read_bytes()
+    text.write_text("hello there")
+    (tmp_path / "linked.wav").symlink_to(recording)
+    here = ["--output", str(recording)]
+    prompted = ["speak", "hello", *options, "--prompt", str(tmp_path / "linked.wav"), "--prompt_text", "hi"]
+    for arguments in (["continue", str(recording), *options, *here], [*prompted, *here]):
+        assert "would overwrite the input" in fails(arguments, capsys)
+    assert "would overwrite the input" in fails(["speak", "--file", str(text), *options, "--times", str(text)], capsys)
+    assert recording.read_bytes() == before and text.read_text() == "hello there"
+
+
 def test_wrong_options_are_reported_and_leave_the_output_alone(options, recording, tmp_path, capsys):
     (tmp_path / "out.wav").write_bytes(b"precious")
     assert "above 0, got -1" in fails(["continue", str(recording), *options, "--prompt_seconds", "-1"], capsys)

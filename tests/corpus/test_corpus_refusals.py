@@ -80,6 +80,12 @@ def test_recordings_that_cannot_be_read_for_now_stop_the_run(speech_like, tiny_m
     assert digests(tmp_path / "out") == digests(tmp_path / "undisturbed")
 
 
+def test_a_corpus_has_a_licence(corpus_file, tmp_path):
+    with pytest.raises(ValueError, match="licence must name"):
+        tokenize_corpus(str(corpus_file), tmp_path / "out", " ")
+    assert not (tmp_path / "out").exists()
+
+
 def test_every_process_compares_its_plan(corpus_file, tiny_model, tmp_path, monkeypatch):
     tokenizer_of(corpus_file, tiny_model, tmp_path / "out").prepare()
     tiny_model.save_pretrained(tmp_path / "codec")

@@ -19,6 +19,7 @@ import torch
 from corpora import OPTIONS, RATE, REASONS, digests, tokenize, tokenizer_of
 from recordings import file_bytes
 
+from lm.data import expand_shards
 from q2d2_tokenizer import Q2D2Model, TokenizeAudio
 from q2d2_tokenizer.audio.reading import read_audio
 from q2d2_tokenizer.corpus.shards import find_row, list_shards, load_token_shards
@@ -288,6 +289,16 @@ def test_reading_refuses_other_codecs_and_finds_rows(corpus_file, tiny_model, tm
     pq.write_table(pa.table({"a": [1]}), tmp_path / "out/data/other.parquet")
     with pytest.raises(ValueError, match="names no codec_fingerprint"):
         list_shards(tmp_path / "out", None)
+
+
+def test_shards_that_are_not_there_are_told(corpus_file, tiny_model, tmp_path):
+    tokenize(corpus_file, tiny_model, tmp_path / "out")
+    shards = list_shards(tmp_path / "out", None)  # warns of nothing
+    shards[0].unlink()
+    with pytest.warns(UserWarning, match=f"has {len(shards) - 1} of {len(shards)} shards"):
+        list_shards(tmp_path / "out", None)
+    with pytest.warns(UserWarning, match=f"has {len(shards) - 1} of {len(shards)} shards"):
+        expand_shards([str(tmp_path / "out/data")])
 
 
 def test_names_of_classes_are_kept(tiny_model, tmp_path, speech_like):

@@ -177,6 +177,7 @@ def test_other_kinds_of_columns(checkpoint, tiny_model, speech_like):
         "decoded": [{"array": samples, "sampling_rate": RATE, "path": None}],
         "decoders": [SimpleNamespace(get_all_samples=lambda: decoded)],
         "tensors": torch.from_numpy(samples)[None],
+        "files": [file_bytes(samples, RATE, "WAV", "FLOAT")],
     }
     for name in columns:
         result = TokenizeAudio(checkpoint, audio_column=name, sampling_rate=RATE)(columns)
@@ -187,6 +188,9 @@ def test_other_kinds_of_columns(checkpoint, tiny_model, speech_like):
         assert tokens["audio_codes"][0] == expected
     with pytest.raises(ValueError, match="row 0 .*sampling_rate"):
         TokenizeAudio(checkpoint, "arrays")(columns)
+    for rate in ({}, {"sampling_rate": "a"}):
+        with pytest.raises(ValueError, match="row 0 .*needs its sampling_rate, a number in Hz"):
+            TokenizeAudio(checkpoint)({"audio": [{"array": samples} | rate]})
 
 
 def test_errors_name_the_row_and_the_file(dataset, cells, checkpoint):
