@@ -218,7 +218,7 @@ def summary_table(results: Results) -> Table:
     """The main numbers, for README and model card."""
     codecs = sorted({f"`{found['codec_fingerprint']}`" for found in results.values()})
     table = [[f"tokens of codec {', '.join(codecs)}", "number", "measured on"]]
-    for found in _models(results).values():
+    if found := _models(results).get("bundled"):
         for data, kinds in found["language_model"].items():
             row = kinds["speech alone"]
             size = f"{found['parameters'] / 1e6:.1f} M parameters"
