@@ -125,7 +125,10 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
             raise ValueError(f"checkpoint {args[0] if args else ''} does not fit its config: {wrong}")
         here = {name: tensor for name, tensor in model.state_dict().items() if tensor.device.type != "meta"}
         if damaged := [name for name, tensor in here.items() if not tensor.isfinite().all()]:
-            raise ValueError(f"checkpoint {args[0] if args else ''} holds NaN or infinity in {damaged}; get it again")
+            raise ValueError(
+                f"checkpoint {args[0] if args else ''} holds NaN or infinity in {damaged}; get it again, or take an "
+                "earlier checkpoint of its training"
+            )
         model.quantizer.check_tables()  # transformers runs no hook after loading
         return (model, info) if output_loading_info else model
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from ..audio.errors import NotFiniteAudioError
@@ -193,7 +193,6 @@ def examine(config: TrainConfig, steps: int = 40, batch_size: int = 4) -> Report
     except NotFiniteAudioError as error:
         report.add("the data", str(error), "repair or remove the recording; decoders write NaN for damaged float files")
         return report
-    _check_weights(report, trainer.codec)
     if not report.faults or all(fault.part == "the data" for fault in report.faults):
         _overfit(report, trainer, steps)
     return report
@@ -242,16 +241,6 @@ def _check_data(report: Report, trainer: CodecTrainer) -> None:
             "compare the sampling rate in the files' headers, or in the data set, with how they sound: a wrong one "
             "plays them too fast or too slowly. Children, song and music look alike here and are no fault; "
             "1.2 times too fast, or 1.5 times too slow, may pass unseen",
-        )
-
-
-def _check_weights(report: Report, codec: nn.Module) -> None:
-    broken = [name for name, tensor in codec.state_dict().items() if not torch.isfinite(tensor).all()]
-    if broken:
-        report.add(
-            "the weights",
-            f"{len(broken)} tensors hold NaN or infinity, the first is {broken[0]}",
-            "begin from an earlier checkpoint, with a lower learning rate or in float32 (mixed_precision no)",
         )
 
 
