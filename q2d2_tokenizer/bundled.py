@@ -11,7 +11,8 @@ from .configuration_q2d2 import Q2D2Config
 from .modeling_q2d2 import Q2D2Model
 
 _FOLDER = Path(__file__).parent
-_LOADING_ERRORS = (ValueError, OSError, RuntimeError, MemoryError, AttributeError, StrictDataclassError)
+_LOADING_ERRORS = (ValueError, AttributeError, OSError, RuntimeError, MemoryError)
+_LOADING_ERRORS += (StrictDataclassError, SafetensorError)
 BUNDLED = "bundled"  # what options call the files that come with the package
 
 
@@ -76,7 +77,7 @@ def load_codec(codec: str = BUNDLED, device: str = "cpu", **options: Any) -> Q2D
     source = codec_source(codec)
     try:
         model = Q2D2Model.from_pretrained(source, **options).eval()
-    except (*_LOADING_ERRORS, SafetensorError) as error:
+    except _LOADING_ERRORS as error:
         raise ValueError(f"cannot load the codec {codec}: {error}") from error
     try:
         return model.to(device)

@@ -91,8 +91,8 @@ def check_num_samples(num_samples: int | list[int] | Tensor | None, lengths: lis
     try:
         given = torch.as_tensor(num_samples)
     except (TypeError, ValueError, RuntimeError):
-        given = torch.empty(0)  # of floats
-    if given.is_floating_point() or given.ndim > 1:
+        given = None
+    if given is None or given.is_floating_point() or given.ndim > 1:
         raise ValueError(f"num_samples must be an integer or one for each item, got {num_samples!r}")
     if given.ndim == 1 and len(given) != len(lengths):
         raise ValueError(f"num_samples must be one number or {len(lengths)}, got {len(given)}")

@@ -231,7 +231,10 @@ def stream_from_column(value: Any, target_rate: int, sampling_rate: int | None =
         yield from stream_audio(value, target_rate)
     elif isinstance(value, dict) and value.get("array") is not None:
         if not isinstance(rate := value.get("sampling_rate"), int | float):
-            raise ValueError(f"an array of samples needs its sampling_rate, a number in Hz, beside it; got {rate!r}")
+            raise ValueError(
+                "an array of samples needs its sampling_rate, a number in Hz, beside it: "
+                f"the field 'sampling_rate' of the audio holds {type(rate).__name__}"
+            )
         yield to_mono(value["array"], value["sampling_rate"], target_rate)
     elif isinstance(value, dict) and value.get("bytes") is not None:
         yield from stream_audio(value["bytes"], target_rate)

@@ -86,7 +86,7 @@ def evaluate_tokens(
     if modelling or contrasts or acted or sentences:
         speaker = TextToSpeech.from_pretrained(codec, language_model)
     if modelling:
-        place = Path(language_model)
+        place = Path(language_model).resolve()
         name = place.parent.name if place.name == "weights" else place.name  # a run is called by its folder
         write(f"modelling-{name}", measure_modelling(modelling, counted, speaker, clips))
     if contrasts or acted:

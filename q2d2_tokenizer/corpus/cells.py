@@ -20,7 +20,6 @@ def read_cell(cell: Any, target_rate: int) -> Iterator[np.ndarray]:
     """
     if isinstance(cell, AudioError):
         raise cell
-    cell = {"bytes": cell} if isinstance(cell, bytes) else cell
     content, path = _content_and_path(cell)
     if cell is None or content == b"" or (isinstance(cell, dict) and not any(v is not None for v in cell.values())):
         raise EmptyAudioError("the row holds no audio")
@@ -42,7 +41,7 @@ def announced_seconds(cell: Any) -> float | None:
     if isinstance(cell, dict) and cell.get("array") is not None:
         rate = cell.get("sampling_rate")
         return len(cell["array"]) / rate if isinstance(rate, int | float) and rate > 0 else None
-    content, path = _content_and_path({"bytes": cell} if isinstance(cell, bytes) else cell)
+    content, path = _content_and_path(cell)
     source = content if isinstance(content, bytes) else path
     if not isinstance(source, bytes | str):
         return None
@@ -55,14 +54,13 @@ def announced_seconds(cell: Any) -> float | None:
 def _content_and_path(cell: Any) -> tuple[Any, Any]:
     if isinstance(cell, dict):
         return cell.get("bytes"), cell.get("path")
-    return None, cell if isinstance(cell, str) else None
+    return cell if isinstance(cell, bytes) else None, cell if isinstance(cell, str) else None
 
 
 def _check_fields(cell: Any) -> None:
     if not isinstance(cell, dict):
         return
-    wanted = {"bytes": bytes, "path": str} | ({"sampling_rate": (int, float)} if cell.get("array") is not None else {})
-    for name, kind in wanted.items():
+    for name, kind in {"bytes": bytes, "path": str}.items():
         value = cell.get(name)
-        if not isinstance(value, kind) and (value is not None or name == "sampling_rate"):
+        if value is not None and not isinstance(value, kind):
             raise UnreadableAudioError(f"the field {name!r} of the audio holds {type(value).__name__}")

@@ -8,6 +8,7 @@ import re
 import signal
 import threading
 import time
+import warnings
 
 import datasets
 import numpy as np
@@ -293,7 +294,9 @@ def test_reading_refuses_other_codecs_and_finds_rows(corpus_file, tiny_model, tm
 
 def test_shards_that_are_not_there_are_told(corpus_file, tiny_model, tmp_path):
     tokenize(corpus_file, tiny_model, tmp_path / "out")
-    shards = list_shards(tmp_path / "out", None)  # warns of nothing
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        shards = list_shards(tmp_path / "out", None)
     shards[0].unlink()
     with pytest.warns(UserWarning, match=f"has {len(shards) - 1} of {len(shards)} shards"):
         list_shards(tmp_path / "out", None)

@@ -259,7 +259,9 @@ TABLES: dict[str, tuple[Callable[[Results], Table], str]] = {
 def all_tables(results: Results) -> dict[str, Table]:
     """Every table; one that says so for a part that was not measured."""
     missing = [["not measured yet"], ["see `q2d2 evaluate-tokens --help`"]]
-    parts = {*results, *(part for found in _models(results).values() for part in ("modelling", *found))}
+    parts = {name.partition("-")[0] for name in results}  # modelling of modelling-bundled
+    if any("ngrams" in found for found in _models(results).values()):
+        parts.add("ngrams")
     return {name: missing if part and part not in parts else make(results) for name, (make, part) in TABLES.items()}
 
 
