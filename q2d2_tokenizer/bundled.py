@@ -11,8 +11,10 @@ from .configuration_q2d2 import Q2D2Config
 from .modeling_q2d2 import Q2D2Model
 
 _FOLDER = Path(__file__).parent
-_LOADING_ERRORS = (ValueError, AttributeError, OSError, RuntimeError, MemoryError)
-_LOADING_ERRORS += (StrictDataclassError, SafetensorError)
+_LOADING_ERRORS = (
+    *(ValueError, AttributeError, OSError, RuntimeError, MemoryError),
+    *(StrictDataclassError, SafetensorError),
+)
 BUNDLED = "bundled"  # what options call the files that come with the package
 
 
