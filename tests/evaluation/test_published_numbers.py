@@ -1,5 +1,6 @@
 """What the pages say is what the evaluations measured."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,26 @@ def test_the_row_beside_other_codecs_is_that_of_the_evaluation():
     scores = next(iter(read_result(RESULTS)["summary"].values()))
     row = " | ".join(f"{scores[name]['mean']:.2f}" for name in ("pesq_wb", "pesq_nb", "stoi"))
     assert f"| Q2D2, bundled | 1,077 | 75 | {row} |" in (ROOT / "docs" / "coming_from.md").read_text()
+
+
+def test_the_card_of_the_language_model_has_what_was_measured():
+    card = (ROOT / "lm" / "checkpoint" / "README.md").read_text()
+    folders = {
+        "lm": ["sentences"],
+        "lm_recordings": ["text to speech", "in the voice of a prompt", "codec", "recording"],
+    }
+    for folder, kinds in folders.items():
+        found = json.loads((RESULTS / folder / "lm.json").read_text())
+        assert f"(fingerprint `{found['codec_fingerprint']}`)" in card
+        for kind in kinds:
+            row = found["speech"][kind]
+            (words, off), (score, around) = ((row[name]["mean"], row[name]["interval"]) for name in ("wer", "dnsmos"))
+            expected = f"| {row['runs']} | {100 * words:.1f} ± {100 * off:.1f} % | {score:.2f} ± {around:.2f} |"
+            assert expected in card, f"{folder}: {kind}"
+    alone, with_text = (
+        found["likelihood"][kind]["bits_per_second"]["mean"] for kind in ("speech alone", "with text and its timing")
+    )
+    assert f"take {alone:.0f} bit/s where 1,077 are nominal, and {with_text:.0f} if" in card
 
 
 def test_marks_are_filled_and_the_text_around_them_stays(tmp_path):
