@@ -6,6 +6,7 @@ The format is that of the CMU Pronouncing Dictionary: a line per word, `word PHO
 
 import hashlib
 import re
+from bisect import bisect_left
 from functools import cached_property
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class Pronunciations:
     """
 
     def __init__(self, content: str):
-        self._phones_of: dict[str, list[str]] = {}
+        lines: dict[str, str] = {}
         for number, line in enumerate(content.split("\n"), start=1):
             word, *phones = line.split("#", 1)[0].split() or [""]
             if not word:
@@ -35,19 +36,25 @@ class Pronunciations:
             if not phones:
                 raise ValueError(f"line {number} of the pronunciations has no phones: {line[:40]!r}")
             if not word.endswith(")"):
-                self._phones_of.setdefault(word.lower(), phones)
-        if not self._phones_of:
+                lines.setdefault(word.lower(), " ".join([word.lower(), *phones]))
+        if not lines:
             raise ValueError("the pronunciations hold no word; expected lines like 'hello HH AH0 L OW1'")
-        self.phones = sorted({phone for phones in self._phones_of.values() for phone in phones})
-        symbols = {phone: chr(_FIRST + number) for number, phone in enumerate(self.phones)}
-        self.alphabet = "".join(symbols.values())
-        self._spelling = {word: "".join(symbols[phone] for phone in phones) for word, phones in self._phones_of.items()}
+        self._lines = sorted(lines.values())  # a dictionary of words and phones takes five times the memory
+        self.phones = sorted({phone for line in self._lines for phone in line.split(" ")[1:]})
+        self._symbols = {phone: chr(_FIRST + number) for number, phone in enumerate(self.phones)}
+        self.alphabet = "".join(self._symbols.values())
 
     def __len__(self) -> int:
-        return len(self._phones_of)
+        return len(self._lines)
 
     def __contains__(self, word: object) -> bool:
-        return word in self._phones_of
+        return isinstance(word, str) and bool(self._phones_of(word))
+
+    def _phones_of(self, word: str) -> list[str]:
+        """Phones of a word in lower case; none if it is not known."""
+        place = bisect_left(self._lines, f"{word} ")
+        known, *phones = self._lines[place].split(" ") if place < len(self._lines) else [""]
+        return phones if known == word else []
 
     @classmethod
     def load(cls, path: str | Path) -> "Pronunciations":
@@ -60,7 +67,7 @@ class Pronunciations:
         (Path(folder) / PRONUNCIATIONS_FILE).write_text(self._content(), "utf-8")
 
     def _content(self) -> str:
-        return "".join(f"{word} {' '.join(phones)}\n" for word, phones in sorted(self._phones_of.items()))
+        return "".join(f"{line}\n" for line in self._lines)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -80,7 +87,7 @@ class Pronunciations:
             """Spelling of one word."""
             if rng is not None and spelled_share and rng.random() < spelled_share:
                 return match[0]
-            return self._spelling.get(match[0], match[0])
+            return "".join(self._symbols[phone] for phone in self._phones_of(match[0])) or match[0]
 
         return _WORD.sub(spelling, text)
 

@@ -161,6 +161,17 @@ def test_known_words_are_read_as_phones_and_others_in_letters():
     assert 80 < spelled.count("the") + spelled.count("worst") < 160
 
 
+def test_every_word_of_a_dictionary_is_found_and_no_other():
+    words = ["it", "it's", "its", "i", "zoo", "a", "été"]
+    pronunciations = Pronunciations("".join(f"{word.upper()} P{number}\n" for number, word in enumerate(words)) + "i Q")
+    assert pronunciations.phones == [f"P{number}" for number in range(len(words))]  # not Q, of a second entry
+    for number, word in enumerate(words):
+        assert pronunciations.to_readable(pronunciations.to_phones(word)) == (f"/P{number}/" if number < 6 else word)
+        assert word in pronunciations
+    for other in ("", "itt", "it'", "zo", "zooo", "zz", "A", "i P3", 3):
+        assert other not in pronunciations
+
+
 @pytest.mark.parametrize("content", ["", "# nothing", "hello"])
 def test_dictionaries_that_hold_nothing_are_refused(content):
     with pytest.raises(ValueError, match="no word|no phones"):
