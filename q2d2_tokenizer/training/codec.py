@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import soundfile
 import torch
 from torch import Tensor, nn
@@ -177,7 +178,8 @@ class CodecTrainer(ResumableTrainer):
     def update(self, step: int) -> dict[str, Tensor]:
         """Update the codec and, once they take part, the discriminators; returns this process's losses by name."""
         adversarial = step >= self.config.adversarial_start
-        losses, seen, codes = self._codec_gradients(self.batch(step).chunk(self.config.accumulation), adversarial)
+        segments = self.batch(step).chunk(self.config.accumulation)
+        losses, seen, codes = self._codec_gradients(segments, self._judged(step) if adversarial else None)
         if adversarial:
             losses["discriminator"] = self._discriminator_gradients(seen)
         norm = self.apply_gradients(losses)[0]
@@ -185,12 +187,24 @@ class CodecTrainer(ResumableTrainer):
         used = self.accelerator.gather(codes).unique().numel()
         return losses | {"gradient_norm": norm, "codes_used": torch.tensor(float(used), device=codes.device)}
 
+    def _judged(self, step: int) -> slice:
+        """Samples of the segments of a step that the discriminators see."""
+        config, hop = self.config, self.codec.config.hop_length
+        frames = config.discriminator_frames or config.segment_frames
+        first = int(np.random.default_rng((config.seed, step)).integers(config.segment_frames - frames + 1))
+        return slice(first * hop, (first + frames) * hop)
+
     def _codec_gradients(
-        self, parts: tuple[Tensor, ...], adversarial: bool
+        self, parts: tuple[Tensor, ...], judged: slice | None
     ) -> tuple[dict[str, Tensor], list[tuple[Any, Any]], Tensor]:
-        """Losses of a step, what the discriminators saw of audio and reconstruction, part by part, and codes (b, T)."""
+        """Losses of a step, what the discriminators saw of audio and reconstruction, part by part, and codes (b, T).
+
+        Args:
+            parts: Segments (b, 1, N) of each part.
+            judged: Samples of them that the discriminators see; None to leave those out.
+        """
         # Unwrapped and frozen: the codec's loss needs no gradient of the discriminators' weights.
-        frozen = self.accelerator.unwrap_model(self.discriminators).requires_grad_(False) if adversarial else None
+        frozen = None if judged is None else self.accelerator.unwrap_model(self.discriminators).requires_grad_(False)
         sums: dict[str, Tensor] = {}
         seen, codes = [], []
         for audio in self.accumulate(self.model, parts):
@@ -201,8 +215,8 @@ class CodecTrainer(ResumableTrainer):
                     losses["quantizer"] = quantizer_loss
                 if frozen is not None:
                     with torch.no_grad():
-                        real = frozen.prepare(audio)
-                    fake = frozen.prepare(reconstruction)
+                        real = frozen.prepare(audio[..., judged])
+                    fake = frozen.prepare(reconstruction[..., judged])
                     losses |= generator_step(frozen, real, fake, self.config.feature_weight > 0)
                     seen.append((real, fake))
             total = sum(getattr(self.config, f"{name}_weight") * loss for name, loss in losses.items())

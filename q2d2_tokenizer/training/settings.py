@@ -95,6 +95,9 @@ class TrainConfig(LoopConfig):
     """Segments per step, over all processes."""
     segment_frames: int = 64
     """Length of a segment, in frames of the codec (at 75 a second, 64 are 0.85 s)."""
+    discriminator_frames: int = 0
+    """Frames of each segment that the discriminators see, at a random place; all of them if left out. They take most of
+    a step, so the codec sees more audio in the same time if they see less of it."""
     gain_db: float = 6.0
     """Largest random gain of a segment, up or down, in dB."""
     speed: float = 0.0
@@ -149,6 +152,11 @@ class TrainConfig(LoopConfig):
             )
         if isinstance(self.discriminator_kwargs, str):  # as runs recorded it before
             self.discriminator_kwargs = json.loads(self.discriminator_kwargs)
+        if not 0 <= self.discriminator_frames <= self.segment_frames:
+            raise ValueError(
+                f"discriminator_frames must be at most segment_frames={self.segment_frames}, or 0 for all of them, "
+                f"got {self.discriminator_frames}"
+            )
         if unknown := set(self.freeze) - {"encoder", "quantizer", "decoder"}:
             raise ValueError(f"freeze takes encoder, quantizer and decoder, got {sorted(unknown)}")
         if len(set(self.freeze)) == 3:

@@ -246,6 +246,33 @@ def test_a_run_writes_log_validation_audio_and_weights(settings, tmp_path):
     assert soundfile.info(output / "validation" / "0.wav").samplerate == RATE
 
 
+def test_discriminators_may_see_a_part_of_each_segment(settings, tmp_path, monkeypatch):
+    seen = []
+    prepare = Discriminators.prepare
+    monkeypatch.setattr(Discriminators, "prepare", lambda self, x: seen.append(x.detach().clone()) or prepare(self, x))
+
+    def batches(frames: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """What discriminators saw of the audio in six steps, and the segments of those steps."""
+        seen.clear()
+        options = settings | {"adversarial_start": 0, "discriminator_frames": frames}
+        trainer = CodecTrainer(TrainConfig(output=str(tmp_path / str(frames)), **options))
+        for step in range(6):
+            trainer.update(step)
+        assert all(real.shape == fake.shape for real, fake in zip(seen[::2], seen[1::2], strict=True))
+        return seen[::2], [trainer.batch(step) for step in range(6)]
+
+    hop = Q2D2Config.from_json_file(settings["codec"]).hop_length
+    for real, audio in zip(*batches(0), strict=True):
+        assert torch.equal(real, audio)
+    places = set()
+    for real, audio in zip(*batches(4), strict=True):
+        assert real.shape == (2, 1, 4 * hop)
+        places |= {place for place in range(13) if torch.equal(real, audio[..., place * hop : (place + 4) * hop])}
+    assert len(places) > 3
+    with pytest.raises(ValueError, match="discriminator_frames must be at most segment_frames=16"):
+        TrainConfig(output="x", **settings | {"discriminator_frames": 17})
+
+
 def test_frozen_parts_stay_as_they_are(settings, tmp_path, tiny_model):
     tiny_model.save_pretrained(tmp_path / "codec")
     settings |= {"codec": str(tmp_path / "codec"), "freeze": ["encoder", "quantizer"], "steps": 3}
