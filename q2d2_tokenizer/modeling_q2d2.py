@@ -193,8 +193,8 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
 
         Raises:
             ValueError: On a wrong shape, samples that are not finite or of another scale, a mask that does not end in
-                its padding, chunks for a model that cannot take them, or parameters of encoder or quantizer that are
-                not float32.
+                its padding, chunks for a model that cannot take them, a cache of another codec, or parameters of
+                encoder or quantizer that are not float32.
         """
         refuse_unknown(kwargs)
         is_chunk = use_streaming or cache is not None
@@ -249,8 +249,8 @@ class Q2D2Model(PreTrainedAudioTokenizerBase):
             [`Q2D2DecoderOutput`] with `audio_values` (B, 1, N) and `cache`.
 
         Raises:
-            ValueError: On a wrong shape, tokens out of range, a `num_samples` that takes another number of tokens, or
-                chunks for a model that cannot take them.
+            ValueError: On a wrong shape, tokens out of range, a `num_samples` that takes another number of tokens,
+                chunks for a model that cannot take them, or a cache of another codec, dtype or device.
         """
         refuse_unknown(kwargs)
         is_chunk = use_streaming or cache is not None

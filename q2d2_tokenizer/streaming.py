@@ -26,6 +26,7 @@ from .quantizers import Quantizer
 
 _BLOCKS_PER_CALL = {"cpu": 1}  # accelerators need many blocks at a time to be busy
 _BLOCKS_PER_CALL_ON_ACCELERATORS = 32
+_WEIGHTS_IN_MARK = 8  # of a layer
 Cache = TypeVar("Cache")
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -51,10 +52,12 @@ class Q2D2EncoderCache:
     Args:
         samples: The last samples that came in (B, n): context of the encoder on both sides, and an unfinished frame.
         frames: State of the stages of the encoder.
+        mark: What `mark_of` makes of encoder and quantizer.
     """
 
     samples: Tensor
     frames: FrameCache
+    mark: tuple[float, ...]
 
     @property
     def batch_size(self) -> int:
@@ -69,10 +72,19 @@ class Q2D2DecoderCache:
     Args:
         batch_size: Streams that are decoded together.
         frames: State of the stages of the decoder.
+        mark: What `mark_of` makes of decoder and quantizer.
     """
 
     batch_size: int
     frames: FrameCache
+    mark: tuple[float, ...]
+
+
+def mark_of(*parts: nn.Module) -> tuple[float, ...]:
+    """A few weights of the last layer of parts of a codec: caches that are copied or pickled still know their codec."""
+    last = [weight for part in parts for weight in [one for one in part.parameters() if one.ndim > 1][-1:]]
+    few = [weight.detach().flatten()[:: max(1, weight.numel() // _WEIGHTS_IN_MARK)].float() for weight in last]
+    return tuple(torch.cat(few).tolist())
 
 
 def advance(stages: list[Stage], frames: Tensor, cache: FrameCache, is_last: bool) -> tuple[Tensor, FrameCache]:
@@ -249,7 +261,7 @@ class ChunkEncoder(_InBlocks[Q2D2EncoderCache]):
     """
 
     def __init__(self, encoder: Encoder, quantizer: Quantizer, hop_length: int, block_frames: int):
-        self.quantizer = quantizer
+        self.encoder, self.quantizer = encoder, quantizer
         self.hop_length = hop_length
         self.values_per_block = block_frames * hop_length
         self.stages = encoder.frame_stages()
@@ -257,7 +269,8 @@ class ChunkEncoder(_InBlocks[Q2D2EncoderCache]):
         self.exact_encoder = ExactEncoder(encoder, quantizer)
 
     def start(self, values: Tensor) -> Q2D2EncoderCache:
-        return Q2D2EncoderCache(values.new_zeros(len(values), self.context.size * self.hop_length), FrameCache())
+        samples = values.new_zeros(len(values), self.context.size * self.hop_length)
+        return Q2D2EncoderCache(samples, FrameCache(), mark_of(self.encoder, self.quantizer))
 
     def block(self, values: Tensor, cache: Q2D2EncoderCache, is_last: bool) -> tuple[Tensor, Q2D2EncoderCache]:
         samples = torch.cat([cache.samples, values], dim=1)
@@ -272,7 +285,7 @@ class ChunkEncoder(_InBlocks[Q2D2EncoderCache]):
             windows, masks = self._windows(frames, first, state.num_frames if is_last else None, codes.shape[1])
             codes[~stable] = self.exact_encoder(windows[~stable], masks[~stable])
         begin = (num_whole - self.context.size) * self.hop_length  # of what the samples to come need
-        return codes, Q2D2EncoderCache(samples[:, begin:].clone(), state)
+        return codes, Q2D2EncoderCache(samples[:, begin:].clone(), state, cache.mark)
 
     def together(self, recordings: list[Tensor]) -> list[Tensor]:
         hop = self.hop_length
@@ -314,18 +327,18 @@ class ChunkDecoder(_InBlocks[Q2D2DecoderCache]):
     """
 
     def __init__(self, decoder: FramePart, quantizer: Quantizer, block_frames: int):
-        self.quantizer = quantizer
+        self.decoder, self.quantizer = decoder, quantizer
         self.values_per_block = block_frames
         self.stages = decoder.frame_stages()
         self.dtype = next(decoder.parameters()).dtype
 
     def start(self, values: Tensor) -> Q2D2DecoderCache:
-        return Q2D2DecoderCache(len(values), FrameCache())
+        return Q2D2DecoderCache(len(values), FrameCache(), mark_of(self.decoder, self.quantizer))
 
     def block(self, values: Tensor, cache: Q2D2DecoderCache, is_last: bool) -> tuple[Tensor, Q2D2DecoderCache]:
         quantized = self.quantizer.decode(values).to(self.dtype)
         audio, state = advance(self.stages, quantized, cache.frames, is_last)
-        return audio.flatten(1).float(), Q2D2DecoderCache(len(values), state)
+        return audio.flatten(1).float(), Q2D2DecoderCache(len(values), state, cache.mark)
 
     def together(self, recordings: list[Tensor]) -> list[Tensor]:
         codes, owners = pack(recordings, self.stages)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .feature_extraction_q2d2 import check_peak, warn_if_half, warn_if_loud
-from .streaming import Q2D2DecoderCache, Q2D2EncoderCache
+from .streaming import Q2D2DecoderCache, Q2D2EncoderCache, mark_of
 
 
 def refuse_unknown(kwargs: Mapping[str, Any]) -> None:
@@ -80,8 +80,26 @@ def check_chunk(
         raise ValueError(f"cache must be a {cache_class.__name__}, got {type(cache).__name__}")
     if cache is not None and cache.batch_size != len(lengths):
         raise ValueError(f"the cache is of {cache.batch_size} recordings, got a chunk of {len(lengths)}")
+    if cache is not None:
+        _check_origin(cache, model, part)
     if any(length != chunk_length for length in lengths):
         raise ValueError("chunks of a batch must have the same length, got padding; stream those recordings alone")
+
+
+def _check_origin(cache: Q2D2EncoderCache | Q2D2DecoderCache, model: PreTrainedModel, part: str) -> None:
+    """Raise unless a cache was made by this encoder or decoder and this quantizer, as they are now."""
+    module, quantizer = model.get_submodule(part), model.get_submodule("quantizer")
+    made, now = ((tensor.dtype, str(tensor.device)) for tensor in (cache.frames.states[0], next(module.parameters())))
+    if made != now:
+        raise ValueError(
+            f"the cache is in {made[0]} on {made[1]}, the {part} in {now[0]} on {now[1]}; "
+            "keep dtype and device of the model until a recording ends"
+        )
+    if cache.mark != mark_of(module, quantizer):
+        raise ValueError(
+            f"the cache is of another codec: its {part} or quantizer had other weights; pass it to the codec that made "
+            "it, or begin the recording again without a cache"
+        )
 
 
 def check_num_samples(num_samples: int | list[int] | Tensor | None, lengths: list[int], hop_length: int) -> list[int]:

@@ -1,5 +1,7 @@
 """Chunk by chunk: the tokens and the audio of the whole, when the config says, in little memory."""
 
+import copy
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -393,6 +395,38 @@ def test_wrong_chunks_are_refused(model: Q2D2Model):
         model.encode(audio[..., :0], cache=model.encode(audio[..., :0], use_streaming=True).cache)
     with pytest.raises(ValueError, match="at least one sample or token"):
         model.decode(codes[..., :0], cache=model.decode(codes[..., :0], use_streaming=True).cache)
+
+
+def test_caches_of_other_weights_or_another_type_are_refused(model: Q2D2Model):
+    audio = noise(1, 1, 30 * HOP)
+    codes = model.encode(audio).audio_codes
+    encoder_cache = model.encode(audio, use_streaming=True).cache
+    decoder_cache = model.decode(codes, use_streaming=True).cache
+    other = make_model(seed=1)
+    with pytest.raises(ValueError, match="cache is of another codec: its encoder or quantizer had other weights"):
+        other.encode(audio, cache=encoder_cache)
+    with pytest.raises(ValueError, match="cache is of another codec: its decoder or quantizer had other weights"):
+        other.decode(codes, cache=decoder_cache)
+    half = copy.deepcopy(model).to(torch.bfloat16)
+    with pytest.raises(ValueError, match=r"in torch.float32 on cpu, the decoder in torch.bfloat16 on cpu; keep dtype"):
+        half.decode(codes, cache=decoder_cache)
+    half_cache = half.decode(codes, use_streaming=True).cache
+    with pytest.raises(ValueError, match=r"in torch.bfloat16 on cpu, the decoder in torch.float32 on cpu; keep dtype"):
+        model.decode(codes, cache=half_cache)
+    half.decode(codes, cache=half_cache)
+
+
+def test_caches_and_codecs_may_be_copied_and_pickled(model: Q2D2Model):
+    audio = noise(1, 1, 30 * HOP)
+    codes = model.encode(audio).audio_codes
+    encoder_cache = model.encode(audio, use_streaming=True).cache
+    decoder_cache = model.decode(codes, use_streaming=True).cache
+    for duplicate in (copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))):
+        twin = duplicate(model)
+        expected = model.encode(audio, cache=encoder_cache).audio_codes
+        assert torch.equal(twin.encode(audio, cache=duplicate(encoder_cache)).audio_codes, expected)
+        heard = model.decode(codes, cache=decoder_cache).audio_values
+        assert torch.equal(twin.decode(codes, cache=duplicate(decoder_cache)).audio_values, heard)
 
 
 def test_float32_of_the_bundled_weights_stays_well_within_the_margin(monkeypatch):
