@@ -19,8 +19,9 @@ from lm.settings import CONTINUATION, SpeechOptions
 from lm.text import split_text
 from lm.timing import WordTime, require_alignment, word_times
 
+from .audio.files import refuse_folder
 from .audio.recordings import decode_in_chunks, encode_chunks, encode_file
-from .audio.token_file import TOKEN_SUFFIX, load_tokens
+from .audio.token_file import TOKEN_SUFFIX, check_codes, load_tokens
 from .bundled import BUNDLED, load_codec
 from .modeling_q2d2 import Q2D2Model
 
@@ -238,6 +239,7 @@ class TextToSpeech:
         if Path(recording).suffix == TOKEN_SUFFIX:
             tokens = load_tokens(recording)
             self.language_model.layout.check_codec(tokens.codec_fingerprint)
+            check_codes(tokens.audio_codes, self.codec.quantizer.codebook_size, str(recording))
             return tokens.audio_codes
         return encode_file(self.codec, recording)[0]
 
@@ -277,7 +279,9 @@ def write_audio(path: Path, sampling_rate: int, chunks: Iterable[np.ndarray]) ->
     Raises:
         ValueError: If there is no such folder or format, or the weights of the language model that gives the chunks
             are damaged.
+        OSError: If the file is a folder.
     """
+    refuse_folder(path)
     if not path.parent.is_dir():
         raise ValueError(f"there is no folder {path.parent} for the output; create it or choose another")
     if path.suffix[1:].upper() not in soundfile.available_formats():

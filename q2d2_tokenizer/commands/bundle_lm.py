@@ -18,6 +18,8 @@ def bundle_lm(weights: Path, *, output: Path | None = None) -> None:
     from lm.bundled import export_checkpoint
     from lm.model import LanguageModel
 
+    from ..audio.files import make_folder
+
     output = output or Path(lm.__file__).parent / "checkpoint"
     language_model = LanguageModel.load(weights)
     parameters = language_model.model.num_parameters()
@@ -25,5 +27,6 @@ def bundle_lm(weights: Path, *, output: Path | None = None) -> None:
         raise ValueError(
             f"{parameters / 1e6:.1f} M parameters take more than {LARGEST_MB} MB in float16; train a smaller model"
         )
+    make_folder(output)
     size = export_checkpoint(language_model, output)
     print(f"{output}: {parameters / 1e6:.1f} M parameters, {size / 1e6:.1f} MB")

@@ -1,6 +1,5 @@
 """What the commands that convert files share: which file becomes which, and failures of single files."""
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 from huggingface_hub.errors import StrictDataclassError
 from tqdm import tqdm
 
+from ..audio.files import make_folder
 from ..audio.reading import AUDIO_SUFFIXES
 from ..audio.token_file import TOKEN_SUFFIX
 from ..corpus.inputs import count_left_out, found_files
@@ -37,8 +37,8 @@ def plan_jobs(inputs: list[str], output: str, input_suffixes: set[str], output_s
         output_suffix: Suffix of the files to write.
 
     Raises:
-        ValueError: If there is nothing to do, two inputs would become the same file, one would be overwritten, or a
-            folder cannot be made or written to.
+        ValueError: If there is nothing to do, two inputs would become the same file, or one would be overwritten.
+        OSError: If a folder cannot be made or written to.
     """
     root = Path(output)
     is_single = len(inputs) == 1 and not Path(inputs[0]).is_dir()
@@ -54,7 +54,7 @@ def plan_jobs(inputs: list[str], output: str, input_suffixes: set[str], output_s
         raise ValueError(f"no {', '.join(sorted(input_suffixes))} files in {', '.join(inputs)}")
     _check_targets(jobs)
     for folder in sorted({job.target.parent for job in jobs}):
-        make_writable(folder)
+        make_folder(folder)
     return jobs
 
 
@@ -93,21 +93,6 @@ def _identity(path: Path) -> tuple[int, int]:
     """The same for all names of a file."""
     status = path.stat()
     return status.st_dev, status.st_ino
-
-
-def make_writable(folder: Path) -> None:
-    """Make a folder, and its parents, to write files into.
-
-    Raises:
-        ValueError: If it cannot be made or written to.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = "it is a file" if folder.is_file() else error.strerror
-        raise ValueError(f"cannot write to {folder}: {reason}") from error
-    if not os.access(folder, os.W_OK):
-        raise ValueError(f"cannot write to {folder}: permission denied")
 
 
 def run(jobs: list[Job], convert: Callable[[Path, Path], None]) -> int:

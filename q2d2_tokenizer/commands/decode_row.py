@@ -15,12 +15,13 @@ def decode_row(folder: str, id: str, *, output: str, codec: str = "bundled", dev
         codec: Folder of the codec that made the tokens, its name on the Hub, or bundled.
         device: Device of the codec, such as cpu or cuda.
     """
+    from ..audio.files import make_folder, refuse_folder
     from ..audio.recordings import decode_to_file
     from ..bundled import load_codec
     from ..corpus.shards import find_row
-    from .convert import make_writable
 
-    make_writable(Path(output).parent)
+    make_folder(Path(output).parent)
+    refuse_folder(output)
     model = load_codec(codec, device)
     try:
         tokens = find_row(folder, id, model.fingerprint())

@@ -25,11 +25,13 @@ def evaluate_domains(
         speech: Folder with the recordings.
         snr: Ratios of speech to noise, in dB.
     """
+    from ..audio.files import make_folder
     from ..evaluation.domains import collect, write_summary
     from ..evaluation.evaluate import evaluate_codec
     from ..evaluation.provenance import require_commit
 
     require_commit(options.output)
+    make_folder(options.output)
     results = {}
     for name, files in collect(speech, options.cache, options.clips, snr).items():
         folder = options.output / "".join(c if c.isalnum() else "-" for c in name.lower())

@@ -47,7 +47,7 @@ def evaluate_lm(
         codec: Folder of a codec, its name on the Hub, or bundled.
         language_model: Folder of a language model, or bundled.
     """
-    from ..audio.files import write_json
+    from ..audio.files import make_folder, write_json
     from ..evaluation.evaluate import check_metrics, prepare_output
     from ..evaluation.language_model.likelihood import measure_likelihood
     from ..evaluation.language_model.report import plot_likelihood, plot_speech, write_report
@@ -66,6 +66,7 @@ def evaluate_lm(
         metrics or [], [name for name, one in METRICS.items() if name == "speaker" or not one.needs_reference]
     )
     require_commit(output)
+    make_folder(output)
     speaker = TextToSpeech.from_pretrained(codec, language_model)
     model, frame_rate = speaker.codec, speaker.codec.config.frame_rate
     settings = options.settings(frame_rate)

@@ -49,7 +49,7 @@ def evaluate_tokens(
         language_model: Folder of a language model, or bundled.
         page: Markdown file whose tables are filled.
     """
-    from ..audio.files import write_json
+    from ..audio.files import make_folder, write_json
     from ..bundled import load_codec
     from ..corpus.inputs import read_text
     from ..evaluation.clips import Clip, load_clips
@@ -68,8 +68,8 @@ def evaluate_tokens(
         raise ValueError(f"clips must be at least 1, got {clips}")
     text = read_text(sentences) if sentences else ""
     require_commit(output)
+    make_folder(output)
     model = load_codec(codec)
-    output.mkdir(parents=True, exist_ok=True)
     about = {"run": describe_run(), "codec_fingerprint": model.fingerprint(), "seed": seed}
 
     def write(name: str, found: dict[str, Any]) -> None:

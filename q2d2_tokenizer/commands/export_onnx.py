@@ -27,9 +27,11 @@ def export_onnx(
     import lm
     from lm.model import LanguageModel
 
+    from ..audio.files import make_folder
     from ..bundled import load_codec
     from ..export_onnx import export_codec, export_language_model
 
+    make_folder(output)
     model = load_codec(codec, dtype=torch.float32)
     speaker = None
     if language_model != "none":

@@ -174,8 +174,11 @@ def parse(name: str, function: Callable[..., Any], argv: list[str], settings: Pa
         parser.set_defaults(_load(settings.read_text()))
     if classes:
         parser.add_argument("--config", action=ActionConfigFile, help=_CONFIG_HELP)
+    files, others = _split_files(argv)
+    for file in files if classes else []:
+        _check_file(file)
     try:
-        found = vars(parser.parse_args(_files_first(argv)))
+        found = vars(parser.parse_args([*(f"--config={file}" for file in files), *others]))
     except ArgumentError as error:
         raise ArgumentError(None, _plain(str(error), parser.option_names())) from error
     found.pop("config", None)
@@ -188,15 +191,40 @@ def parse(name: str, function: Callable[..., Any], argv: list[str], settings: Pa
     return found
 
 
-def _files_first(argv: list[str]) -> list[str]:
-    """The command line with --config in front, so that other options win over the files."""
+def _check_file(path: str) -> None:
+    """Refuse a file of --config that holds no settings; the parser would not name it.
+
+    Raises:
+        ArgumentError: Names the file.
+    """
+    if not path:
+        raise ArgumentError(None, "--config needs a value")
+    if not Path(path).exists():  # the parser says so; it takes settings instead of a file, too
+        return
+    if Path(path).is_dir():
+        raise ArgumentError(None, f"--config: {path} is a folder; name a YAML or JSON file in it")
+    try:
+        content = _load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ArgumentError(None, f"--config: {path} is no YAML or JSON in UTF-8: {error}") from error
+    if not isinstance(content, dict):
+        found = "nothing" if content is None else type(content).__name__
+        raise ArgumentError(None, f"--config: {path} must hold lines such as 'steps: 100', got {found}")
+
+
+def _split_files(argv: list[str]) -> tuple[list[str], list[str]]:
+    """The files of --config and the other words of a command line, which come behind them and so win over them."""
     files: list[str] = []
-    rest: list[str] = []
+    others: list[str] = []
     words = iter(argv)
     for word in words:
-        chosen = files if word.startswith("--config=") or word == "--config" else rest
-        chosen += [word, *([next(words, "")] if word == "--config" else [])]
-    return files + rest
+        if word == "--config":
+            files.append(next(words, ""))
+        elif word.startswith("--config="):
+            files.append(word.removeprefix("--config="))
+        else:
+            others.append(word)
+    return files, others
 
 
 def _description(function: Callable[..., Any]) -> str:

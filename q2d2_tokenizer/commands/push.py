@@ -33,11 +33,13 @@ def push(
     from huggingface_hub.utils import validate_repo_id
 
     from .. import hub
+    from ..audio.files import make_folder
     from ..bundled import codec_source, default_checkpoint
 
     validate_repo_id(repo_id)
     folder = output or Path(tempfile.mkdtemp(prefix="q2d2-"))
-    if folder.exists() and any(folder.iterdir()):
+    make_folder(folder)
+    if any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; name a new folder")
     source = codec_source(codec)
     is_bundled = Path(source).resolve() == Path(default_checkpoint()).resolve()

@@ -23,6 +23,9 @@ def train_text_tokenizer(*, data: list[str], output: Path, size: int = 512, pron
     from lm.data import expand_shards
     from lm.pronunciations import Pronunciations
 
+    from ..audio.files import make_folder
+
+    make_folder(output)
     texts: list[str] = []
     for path in expand_shards(data):
         if "text" not in (names := pyarrow.parquet.read_schema(path).names):
@@ -30,6 +33,5 @@ def train_text_tokenizer(*, data: list[str], output: Path, size: int = 512, pron
         texts += pyarrow.parquet.read_table(path, columns=["text"])["text"].to_pylist()
     words = Pronunciations.load(pronunciations) if pronunciations else None
     tokenizer = text.train_text_tokenizer([one for one in texts if one], size, words)
-    output.mkdir(parents=True, exist_ok=True)
     tokenizer.save(output)
     print(f"{output}: {tokenizer.size} pieces of {len(texts)} texts, fingerprint {tokenizer.fingerprint}")

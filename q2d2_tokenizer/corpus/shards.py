@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..audio.files import write_atomically
-from ..audio.token_file import TokenFile
+from ..audio.token_file import TokenFile, check_codes
 from ..lattices import build_groups, lattice_neighbours
 from ..modeling_q2d2 import Q2D2Model
 from ..quantizers import LatticeQuantizer
@@ -30,6 +30,7 @@ TOKEN_COLUMNS = pa.schema([("id", pa.string()), ("codes", pa.list_(pa.int32())),
 SHARD_FOLDER = "data"
 REJECTS_FOLDER = "rejects"
 _UNKNOWN = object()
+_MAKE_AGAIN = "run the q2d2 tokenize that wrote it again, which makes its shard anew"
 
 
 def codec_metadata(model: Q2D2Model) -> dict[bytes, bytes]:
@@ -99,10 +100,17 @@ def write_rejects(path: Path, rejects: list[Rejected]) -> None:
 
 
 def read_rejects(path: Path) -> list[Rejected]:
-    """Rows of a file of rejects; none if there is no file."""
+    """Rows of a file of rejects; none if there is no file.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
     if not path.exists():
         return []
-    return [Rejected(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        return [Rejected(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); {_MAKE_AGAIN}") from error
 
 
 def check_plan(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
@@ -216,14 +224,18 @@ def find_row(folder: str | Path, row_id: str, codec_fingerprint: str | None = No
 
     Raises:
         KeyError: If there is no such row; tells why if it was rejected.
-        ValueError: See `list_shards`.
+        ValueError: See `list_shards`; or if the row is damaged.
     """
     for path in list_shards(folder, codec_fingerprint):
         index = pc.index(pq.read_table(path, columns=["id"])["id"], row_id).as_py()
         if index >= 0:
             row = pq.read_table(path, columns=["codes", "num_samples"]).slice(index, 1).to_pylist()[0]
             metadata = read_metadata(path)
-            codes = np.array(row["codes"], dtype=np.int32)
+            codes, place = np.array(row["codes"], dtype=np.int32), f"row {row_id!r} of {path}"
+            check_codes(codes, int(metadata["codebook_size"]), place)
+            tokens = -(-row["num_samples"] // int(metadata["hop_length"]))
+            if tokens != len(codes):
+                raise ValueError(f"{place} is damaged: its audio takes {tokens} codes, it has {len(codes)}")
             rate, fingerprint = int(metadata["sampling_rate"]), metadata["codec_fingerprint"]
             return TokenFile(codes, rate, row["num_samples"], fingerprint)
     for path in sorted(Path(folder, REJECTS_FOLDER).glob("*.jsonl")):

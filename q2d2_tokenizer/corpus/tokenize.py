@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from ..audio.errors import AudioError, SilentAudioError, TooLongAudioError
-from ..audio.files import write_atomically
+from ..audio.files import make_folder, read_json, write_atomically
 from ..audio.recordings import BatchEncoder
 from ..modeling_q2d2 import Q2D2Model
 from .cells import announced_seconds, read_cell
@@ -120,10 +120,12 @@ class CorpusTokenizer:
         """Check that the folder holds the plan of this process; all do this before they run, one of them in `prepare`.
 
         Raises:
-            ValueError: If the codec, the corpus or the options are others here, or there are shards of something else.
+            ValueError: If the codec, the corpus or the options are others here, there are shards of something else, or
+                the plan is damaged.
         """
-        plan = json.loads((self.folder / _PLAN).read_text(encoding="utf-8"))
-        check_plan(plan, self._plan(), self.folder)
+        now = self._plan()
+        advice = "restore it, or tokenize into another folder"
+        check_plan(read_json(self.folder / _PLAN, now, advice=advice), now, self.folder)
         self._check_no_others()
 
     def _check_no_others(self) -> None:
@@ -299,8 +301,8 @@ def _check_hours(hours: float, options: CorpusOptions) -> None:
 
 
 def _check_writable(folder: Path) -> None:
+    make_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / ".writable", b"")
         (folder / ".writable").unlink()
     except OSError as error:

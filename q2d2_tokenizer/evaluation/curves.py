@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
+from ..audio.files import make_folder, read_json
 from .plot import panels
 from .provenance import describe_run, require_commit, written_by
 from .tables import format_cell, markdown_table
@@ -14,8 +15,11 @@ SMOOTHING = 0.9  # of the line through the values of single steps
 def read_log(path: Path) -> dict[str, tuple[list[int], list[float]]]:
     """Steps and values of every number logged; of a step that was logged twice, by a run that was resumed, the last."""
     values: dict[str, dict[int, float]] = defaultdict(dict)
-    for line in path.read_text().splitlines():
-        row = json.loads(line)
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"line {number} of {path} is damaged ({error}); delete the line") from error
         step = row.pop("step")
         for name, value in row.items():
             if not isinstance(value, list | dict):  # bits by place or by group
@@ -56,11 +60,11 @@ def write_results(run: Path, folder: Path) -> None:
     if not (run / "log.jsonl").is_file():
         raise ValueError(f"{run} holds no log.jsonl: it is no training run, or one that has logged nothing yet")
     curves = read_log(run / "log.jsonl")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     plot(curves, folder / "curves.png")
     rows = [["value", "first step", "first", "last step", "last"]]
     for name, (steps, values) in curves.items():
         rows.append([name, str(steps[0]), format_cell(values[0]), str(steps[-1]), format_cell(values[-1])])
-    settings = json.dumps(json.loads((run / "config.json").read_text()), indent=2)
+    settings = json.dumps(read_json(run / "config.json"), indent=2)
     text = f"![curves](curves.png)\n\n{markdown_table(rows)}\n\n```json\n{settings}\n```\n\n"
     (folder / "curves.md").write_text(text + written_by(describe_run()) + "\n")

@@ -7,7 +7,7 @@ from typing import Any
 import soundfile
 from tqdm.auto import tqdm
 
-from ..audio.files import write_json
+from ..audio.files import make_folder, write_json
 from ..bundled import codec_source
 from .clips import Clip, load_clips
 from .codecs import Codec, DecodedFolder, Original, OurCodec
@@ -45,6 +45,7 @@ def evaluate_codec(data: list[str] | str, **options: Any) -> dict[str, Any]:
     metrics = list(METRICS) if "all" in chosen.metrics else chosen.metrics
     check_metrics(metrics, METRICS)
     require_commit(output)
+    make_folder(output)
     for name, folder in chosen.decoded.items():
         if not folder or not Path(folder).is_dir():
             raise ValueError(f"decoded takes NAME=FOLDER, and {folder!r} of {name!r} is not a folder")
@@ -101,7 +102,7 @@ def check_metrics(names: list[str], known: Iterable[str]) -> None:
 
 def write_clips(clips: list[Clip], folder: Path) -> None:
     """Write clips as <name of the clip>.wav, for other codecs to decode."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for clip in clips:
         soundfile.write(folder / f"{clip.id}.wav", clip.audio, clip.sampling_rate)
 
@@ -125,7 +126,7 @@ def _measure(
 
 def prepare_output(folder: Path, restart: bool) -> Path:
     """Make the folder of the results, and in it the one that git ignores, which is returned."""
-    (folder / "details" / "audio").mkdir(parents=True, exist_ok=True)
+    make_folder(folder / "details" / "audio")
     (folder / "details" / ".gitignore").write_text("*\n")
     if restart:
         (folder / "details" / "rows.jsonl").unlink(missing_ok=True)

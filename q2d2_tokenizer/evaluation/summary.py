@@ -1,6 +1,5 @@
 """From rows of clips to what is reported: means, bitrates, speed and use of the codebook."""
 
-import json
 import math
 import os
 from collections import Counter
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..audio.files import read_json
 from ..training.statistics import usage
 from .codecs import OurCodec
 from .rows import Row, flat_scores
@@ -71,7 +71,7 @@ def describe_ours(codec: OurCodec, rows: list[Row], memory: dict[str, float] | N
 
 def read_result(folder: Path) -> dict[str, Any]:
     """The content of evaluation.json, with NaN in its summary for what JSON does not know."""
-    result = json.loads((folder / "evaluation.json").read_text())
+    result = read_json(folder / "evaluation.json", ["data", "codecs", "summary"])
     for summary in result["summary"].values():
         for score in summary.values():
             score |= {key: math.nan for key, value in score.items() if value is None}

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from ..audio.files import write_json
+from ..audio.files import make_folder, write_json
+from ..audio.token_file import check_codes
 from ..corpus.shards import list_shards, read_metadata
 from ..training.statistics import entropy_of_counts
 from .plot import panels
@@ -31,6 +32,7 @@ def read_counts(folder: Path, codec_fingerprint: str | None) -> dict[str, Any]:
     for path in tqdm(shards, desc="shards", disable=None):
         table = pq.read_table(path, columns=["codes", "num_samples"])
         codes = table["codes"].combine_chunks().flatten().to_numpy()
+        check_codes(codes, len(counts), str(path))
         counts += np.bincount(codes, minlength=len(counts))
         samples.append(table["num_samples"].to_numpy())
     if not counts.any():
@@ -104,7 +106,7 @@ def write_results(folder: Path, found: dict[str, Any]) -> str:
     require_commit(folder)
     groups = group_counts(found["counts"], json.loads(found["codec"]["points_per_group"]))
     summary = summarize(found, groups)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_json(folder / "tokens.json", summary)
     rates = [["", "value"], *([name.replace("_", " "), format_cell(value)] for name, value in summary["rates"].items())]
     source = f"Codec {found['codec']['codec_fingerprint']}. {written_by(summary['run'])}"

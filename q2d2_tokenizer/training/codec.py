@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..audio.files import write_atomically
+from ..audio.files import read_json, write_atomically
 from ..audio.voice import measure_voice
 from ..bundled import load_codec
 from ..configuration_q2d2 import Q2D2Config
@@ -276,7 +276,7 @@ class CodecTrainer(ResumableTrainer):
         """
         path = self.output / "held_out.json"
         digests = self.validation.digests if self.validation is not None and self.config.hold_out else []
-        if self.progress.step and path.exists() and json.loads(path.read_text())["digests"] != digests:
+        if self.progress.step and path.exists() and read_json(path, ["digests"])["digests"] != digests:
             raise ValueError(
                 f"{self.output} holds a run that held out other recordings, which would be trained on; choose another "
                 "output, or the data and hold_out it was started with"

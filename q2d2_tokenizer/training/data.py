@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..audio.errors import AudioError
-from ..audio.files import replaced_when_complete, write_atomically
+from ..audio.files import make_folder, read_json, replaced_when_complete, write_atomically
 from ..audio.reading import READER, to_int16
 from ..corpus.cells import read_cell
 from ..corpus.inputs import Entry, list_entries, version_of
@@ -78,7 +78,7 @@ class AudioCache:
         self.sampling_rate = sampling_rate
         self._columns = Columns(audio_column, only=())
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         numbers: dict[Path, int] = {}  # of files of samples: one that is named twice is one file
         starts: list[tuple[int, int, int]] = []  # file, first sample, samples
         for entry in tqdm(list_entries(sources, output, keep_order=True), desc="audio", disable=None):
@@ -106,7 +106,7 @@ class AudioCache:
         """Samples of each recording of a file; decodes the file to `path` if that was not done before."""
         index = path.with_suffix(".json")
         if index.exists():
-            return json.loads(index.read_text())
+            return read_json(index, kind=list)
         lengths = []
         with replaced_when_complete(path) as partial, open(partial, "wb") as out:
             for samples in _read_recordings(open_source(entry, self._columns), self.sampling_rate):

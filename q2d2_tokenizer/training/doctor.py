@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..audio.errors import NotFiniteAudioError
-from ..audio.files import write_json
+from ..audio.files import make_folder, write_json
 from ..audio.voice import measure_voice
 from ..feature_extraction_q2d2 import to_float32
 from .codec import CodecTrainer, TrainConfig
@@ -104,7 +104,7 @@ class Report:
     def write(self, folder: str | Path) -> None:
         """Write report.txt, report.json and, if matplotlib is there, report.png."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         (folder / "report.txt").write_text(self.text() + "\n")
         write_json(folder / "report.json", asdict(self))
         _plot(folder / "report.png", self)

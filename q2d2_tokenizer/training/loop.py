@@ -18,7 +18,7 @@ from accelerate.utils import InitProcessGroupKwargs, set_seed
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..audio.files import replaced_folder, write_atomically
+from ..audio.files import make_folder, read_json, replaced_folder, write_atomically
 from .settings import LoopConfig
 
 _LONGEST_WAIT = timedelta(days=60)  # of processes for the one that decodes the data; launchers end all if one ends
@@ -65,6 +65,7 @@ class ResumableTrainer:
     def __init__(self, config: LoopConfig):
         self.config = config
         self.output = Path(config.output)
+        make_folder(self.output)
         waiting = InitProcessGroupKwargs(timeout=_LONGEST_WAIT)
         self.accelerator = Accelerator(mixed_precision=config.mixed_precision, kwargs_handlers=[waiting])
         processes, started = self.accelerator.num_processes, int(os.environ.get("WORLD_SIZE", 1))
@@ -132,7 +133,6 @@ class ResumableTrainer:
     def run(self) -> None:
         """Train to the last step or the last minute, from the newest checkpoint if there is one."""
         config, progress = self.config, self.progress
-        self.output.mkdir(parents=True, exist_ok=True)
         self._resume()
         self.record_settings()
         self._began = first, minutes = progress.step, progress.minutes
@@ -237,7 +237,7 @@ class ResumableTrainer:
         """Write config.json; a run that goes on with other settings than before says so, in its log too."""
         path = self.output / "config.json"
         now = json.loads(json.dumps(self.settings()))
-        before = json.loads(path.read_text()) if self.progress.step and path.exists() else now
+        before = read_json(path) if self.progress.step and path.exists() else now
         old, new = self.settings_by_name(before), self.settings_by_name(now)
         changed = {name: [old.get(name), value] for name, value in new.items() if old.get(name) != value}
         if changed:

@@ -139,7 +139,7 @@ def test_unusable_output_and_input_are_explained(folder, checkpoint, tmp_path, c
     (tmp_path / "empty").mkdir()
     for arguments, message in [
         (("encode", folder, "--output", folder / "notes.txt" / "out"), "cannot write to"),
-        (("encode", folder, "--output", folder / "notes.txt"), "it is a file"),
+        (("encode", folder, "--output", folder / "notes.txt"), "notes.txt is a file"),
         (("encode", tmp_path / "empty", "--output", tmp_path / "out"), "no .flac, .mp3"),
         (("decode", folder, "--output", tmp_path / "out"), "no .q2d2 files"),
         (("encode", folder / "a.wav", "--output", tmp_path / "b.wav"), "must end in .q2d2 for a single file, or be a"),

@@ -1,11 +1,10 @@
 """Tables and plots of a page about tokens, from the JSON files of `q2d2 evaluate-tokens`."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ...audio.files import write_atomically
+from ...audio.files import read_json, write_atomically
 from ..metrics import imitated_by
 from ..plot import panels
 from ..report import IMITATED, PAGES, fill_tables
@@ -23,7 +22,7 @@ _MODELLING = "modelling-"
 
 def read_results(folder: Path) -> Results:
     """Contents of the JSON files of a folder by their names."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    return {path.stem: read_json(path) for path in sorted(folder.glob("*.json"))}
 
 
 def percent(score: dict[str, Any] | None, digits: int = 1) -> str:
