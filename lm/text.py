@@ -62,8 +62,11 @@ def normalize_text(text: str, known: Container[str] = ()) -> str:
         The text; empty if nothing of it can be read.
 
     Raises:
+        ValueError: If it is no string.
         ImportError: If there are numbers in it and num2words is missing.
     """
+    if not isinstance(text, str):
+        raise ValueError(f"a text must be a string, got {type(text).__name__}")
     text = english.to_words(_plain(text), known)
     text = unicodedata.normalize("NFKD", text.casefold().translate(_LETTERS)).translate(_LETTERS)
     text = "".join(character for character in text if not unicodedata.combining(character))

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -180,7 +181,7 @@ def _recordings(audio: _Audio) -> list[np.ndarray]:
 
 
 def _is_number(value: Any) -> bool:
-    return not isinstance(value, (list, tuple, str, bytes, dict)) and getattr(value, "ndim", 0) == 0
+    return isinstance(value, (int, float)) or getattr(value, "ndim", None) == 0
 
 
 def _mono(recording: _Audio, name: str) -> np.ndarray:
@@ -196,6 +197,8 @@ def _mono(recording: _Audio, name: str) -> np.ndarray:
             f"{name} must be mono of shape (samples,) or (1, samples), got {samples.shape}; "
             "average the channels, or pass several recordings as a list"
         )
+    if samples.ndim == 0:
+        raise ValueError(f"{name} must be samples of shape (N,), got {type(recording).__name__}; {_advice(recording)}")
     if samples.ndim != 1:
         raise ValueError(f"{name} must have shape (samples,) or (1, samples), got {samples.shape}")
     if samples.size == 0:
@@ -205,6 +208,15 @@ def _mono(recording: _Audio, name: str) -> np.ndarray:
     check_peak(peak, name)
     warn_if_loud(peak, name)
     return samples
+
+
+def _advice(value: Any) -> str:
+    """How to get samples from what holds none by itself."""
+    if isinstance(value, (str, bytes, os.PathLike)):
+        return "read the file first: q2d2_tokenizer.read_audio(path, feature_extractor.sampling_rate)"
+    if isinstance(value, dict):
+        return "pass its array, such as audio['array'], and its rate as sampling_rate"
+    return "pass an array, a tensor or a list of numbers, or a list of these"
 
 
 def _padding_strategy(padding: bool | str | PaddingStrategy) -> PaddingStrategy:

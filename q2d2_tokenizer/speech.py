@@ -230,16 +230,25 @@ class TextToSpeech:
         Raises:
             ValueError: If it cannot be used, or its tokens are of another codec.
         """
+        size = self.codec.quantizer.codebook_size
         if isinstance(recording, np.ndarray):
             if recording.ndim != 1:
                 raise ValueError(f"a recording must be audio (N,) or tokens (T,), got the shape {recording.shape}")
             if np.issubdtype(recording.dtype, np.integer):
+                check_codes(recording, size, "a recording of integers holds tokens", "pass audio as floats")
                 return recording
+            if not np.issubdtype(recording.dtype, np.floating):
+                raise ValueError(f"audio must be floats and tokens integers, got {recording.dtype}")
             return encode_chunks(self.codec, [recording.astype(np.float32)])[0]
+        if not isinstance(recording, (str, Path)):
+            raise ValueError(
+                "a recording must be the path of a file, or audio (N,) or tokens (T,) as a numpy array, got "
+                f"{type(recording).__name__}"
+            )
         if Path(recording).suffix == TOKEN_SUFFIX:
             tokens = load_tokens(recording)
             self.language_model.layout.check_codec(tokens.codec_fingerprint)
-            check_codes(tokens.audio_codes, self.codec.quantizer.codebook_size, str(recording))
+            check_codes(tokens.audio_codes, size, str(recording))
             return tokens.audio_codes
         return encode_file(self.codec, recording)[0]
 

@@ -1,5 +1,6 @@
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -233,3 +234,20 @@ def test_to_float32_does_not_change_its_argument():
     samples = np.array([1.0, -1.0], dtype=np.float32)
     to_float32(samples)[0] = 5.0
     assert samples[0] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("audio", "message"),
+    [
+        ("path.wav", "audio must be samples .*, got str; read the file first: q2d2_tokenizer.read_audio"),
+        (Path("path.wav"), "audio must be samples .*, got [A-Za-z]+Path; read the file first"),
+        ([Path("a.wav"), Path("b.wav")], r"audio\[0\] must be samples .*, got [A-Za-z]+Path; read the file first"),
+        ([b"RIFF"], r"audio\[0\] must be samples .*, got bytes; read the file first"),
+        ({"array": np.zeros(9), "sampling_rate": 24000}, r"audio must be samples .*, got dict; pass its array"),
+        ([None], r"audio\[0\] must be samples .*, got NoneType; pass an array"),
+        (5, "audio must be samples .*, got int; pass an array"),
+    ],
+)
+def test_what_holds_no_samples_is_refused_with_the_way_to_them(audio, message, fe):
+    with pytest.raises(ValueError, match=message):
+        fe(audio, sampling_rate=24000)

@@ -66,6 +66,21 @@ def test_what_cannot_be_spoken_is_refused(speaker, tiny_model, language_model):
         TextToSpeech(tiny_model, other)
 
 
+def test_texts_and_recordings_of_other_types_are_refused(speaker):
+    for wrong in (None, 5, b"hello", ["hello"]):
+        with pytest.raises(ValueError, match=f"a text must be a string, got {type(wrong).__name__}"):
+            speaker.stream(wrong)
+    with pytest.raises(ValueError, match="a text must be a string, got NoneType"):
+        speaker.speak("hello", np.arange(9), None)
+    for wrong in (None, 5, [0.5, 0.5], b"RIFF"):
+        with pytest.raises(ValueError, match=f"the path of a file, or audio .*, got {type(wrong).__name__}"):
+            speaker.continue_speech(wrong)
+    with pytest.raises(ValueError, match="a recording of integers holds tokens: .* got -3; pass audio as floats"):
+        speaker.continue_speech(np.full(9, -3, np.int16))
+    with pytest.raises(ValueError, match="audio must be floats and tokens integers, got bool"):
+        speaker.continue_speech(np.zeros(9, bool))
+
+
 def test_options_become_settings_with_seconds_as_codes():
     settings = SpeechOptions(temperature=0.7, max_seconds=2.0, min_seconds=0.4).settings(75.0)
     assert settings == GenerationSettings(temperature=0.7, guidance_scale=2.0, min_codes=30, max_codes=150)

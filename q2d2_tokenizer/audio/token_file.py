@@ -57,13 +57,17 @@ class TokenFile:
         object.__setattr__(self, "audio_codes", np.ascontiguousarray(codes, dtype=np.int32))
 
 
-def check_codes(codes: np.ndarray, codebook_size: int, place: str) -> None:
-    """Raise a ValueError that names the place if codes (T,) are not of a codebook: a file of theirs is damaged."""
+def check_codes(
+    codes: np.ndarray,
+    codebook_size: int,
+    place: str,
+    advice: str = "the file is damaged, make it again from the recordings",
+) -> None:
+    """Raise a ValueError that names the place, and says what to do, if codes (T,) are not of a codebook."""
     low, high = (codes.min(), codes.max()) if len(codes) else (0, 0)
     if low < 0 or high >= codebook_size:
         raise ValueError(
-            f"{place} is damaged: codes of its codec are within 0 and {codebook_size - 1}, got "
-            f"{low if low < 0 else high}; make it again from the recordings"
+            f"{place}: codes must be within 0 and {codebook_size - 1}, got {low if low < 0 else high}; {advice}"
         )
 
 

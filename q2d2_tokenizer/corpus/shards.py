@@ -30,7 +30,7 @@ TOKEN_COLUMNS = pa.schema([("id", pa.string()), ("codes", pa.list_(pa.int32())),
 SHARD_FOLDER = "data"
 REJECTS_FOLDER = "rejects"
 _UNKNOWN = object()
-_MAKE_AGAIN = "run the q2d2 tokenize that wrote it again, which makes its shard anew"
+_MAKE_AGAIN = "the file is damaged, make it again from the recordings"
 
 
 def codec_metadata(model: Q2D2Model) -> dict[bytes, bytes]:
@@ -110,7 +110,7 @@ def read_rejects(path: Path) -> list[Rejected]:
     try:
         return [Rejected(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); {_MAKE_AGAIN}") from error
+        raise ValueError(f"{path}: {error}; {_MAKE_AGAIN}") from error
 
 
 def check_plan(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
@@ -235,7 +235,7 @@ def find_row(folder: str | Path, row_id: str, codec_fingerprint: str | None = No
             check_codes(codes, int(metadata["codebook_size"]), place)
             tokens = -(-row["num_samples"] // int(metadata["hop_length"]))
             if tokens != len(codes):
-                raise ValueError(f"{place} is damaged: its audio takes {tokens} codes, it has {len(codes)}")
+                raise ValueError(f"{place}: its audio takes {tokens} codes, got {len(codes)}; {_MAKE_AGAIN}")
             rate, fingerprint = int(metadata["sampling_rate"]), metadata["codec_fingerprint"]
             return TokenFile(codes, rate, row["num_samples"], fingerprint)
     for path in sorted(Path(folder, REJECTS_FOLDER).glob("*.jsonl")):
