@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from q2d2_tokenizer.audio.files import without_nan, write_atomically
+from q2d2_tokenizer.audio.files import read_json, without_nan, write_atomically
 
 Record = dict[str, Any]
 
@@ -17,11 +17,11 @@ def read_record(path: Path, wanted: dict[str, Any] | None = None) -> Record | No
         wanted: Settings that it must have been made with, if any.
 
     Raises:
-        ValueError: If it was made with others.
+        ValueError: If it was made with others, or the file is damaged.
     """
     if not path.exists():
         return None
-    record, wanted = json.loads(path.read_text()), json.loads(json.dumps(wanted or {}))  # lists for tuples
+    record, wanted = read_json(path, ["config"]), json.loads(json.dumps(wanted or {}))  # lists for tuples
     if other := sorted(name for name, value in wanted.items() if record["config"].get(name) != value):
         raise ValueError(f"{path} was made with other settings of {other}; move it away, or use another folder")
     return record

@@ -305,8 +305,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=ROOT / "docs/STUDY.md", help="the page")
     args = parser.parse_args(argv)
     require_commit(args.output)
-    plan = load_plan(args.arms, args.size)
-    found = [read_record(args.runs / f"{run.name}.json", run.settings) for run in plan.runs]
+    try:
+        plan = load_plan(args.arms, args.size)
+        found = [read_record(args.runs / f"{run.name}.json", run.settings) for run in plan.runs]
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
     records = [record for record in found if record]
     study = Study(plan, records)
     folder = RESULTS if args.output.resolve().is_relative_to(ROOT / "docs") else args.output.parent

@@ -93,9 +93,11 @@ def test_files_that_are_no_plan_are_refused_in_a_line(content, message, tmp_path
     path = tmp_path / "nope.yaml"
     if content:
         path.write_text(content)
-    with pytest.raises(SystemExit, match=message) as refused:
-        run.main(["--list", "--arms", str(path)])
-    assert len(str(refused.value).splitlines()) == 1
+    output = ["--output", str(tmp_path / "study.md")]
+    for main in (lambda *words: run.main(["--list", *words]), lambda *words: report.main([*output, *words])):
+        with pytest.raises(SystemExit, match=message) as refused:
+            main("--arms", str(path))
+        assert len(str(refused.value).splitlines()) == 1
 
 
 def test_arms_of_unequal_bits_are_refused(tmp_path, study_files):
@@ -309,6 +311,9 @@ def test_records_that_are_not_of_the_plan_are_refused(tmp_path):
     assert read_record(path, settings) == record
     write_record(path, record | {"config": record["config"] | {"training": {"steps": 3}}})
     with pytest.raises(ValueError, match=r"made with other settings of \['training'\]"):
+        read_record(path, settings)
+    path.write_text(path.read_text()[:-9])
+    with pytest.raises(ValueError, match=f"{path} is damaged"):
         read_record(path, settings)
 
 
