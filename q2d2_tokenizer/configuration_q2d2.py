@@ -14,17 +14,17 @@ FOLDER_LOADER = "from_package"  # module of the bundled folder that finds the co
 
 
 def _with_value_errors(cls: type) -> type:
-    """A strict class that raises `ValueError` for a value of another type, as it does for one out of range."""
-    make = cls.__init__  # type: ignore[misc]
+    """A strict class that raises `ValueError` for a value of another type, made with it or set later."""
+    set_checked: Any = cls.__setattr__
 
-    @functools.wraps(make)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+    @functools.wraps(set_checked)
+    def __setattr__(self: Any, name: str, value: Any) -> None:
         try:
-            make(self, *args, **kwargs)
+            set_checked(self, name, value)
         except StrictDataclassFieldValidationError as error:
             raise ValueError(f"{cls.__name__}: {error.__cause__}") from error
 
-    cls.__init__ = __init__  # type: ignore[misc]
+    cls.__setattr__ = __setattr__  # type: ignore[method-assign, assignment]
     return cls
 
 

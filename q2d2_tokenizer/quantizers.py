@@ -205,8 +205,6 @@ class LatticeQuantizer(Quantizer):
         super().__init__()
         if bound not in BOUNDS:
             raise ValueError(f"bound must be one of {sorted(BOUNDS)}, got {bound!r}")
-        if not isinstance(rotation, bool):  # a word such as "no" would count as yes
-            raise ValueError(f"rotation must be true or false, got {rotation!r}")
         self.gain = BOUNDS[bound]
         self.codebook_size, channels = config.codebook_size, len(config.levels)
         self.lattices = Lattices(config.lattice, config.levels, config.group_size, border)

@@ -78,7 +78,7 @@ class CodebookQuantizer(Quantizer):
             raise ValueError(
                 f"quantizer {config.quantizer!r} has one codebook, got the sizes {sizes}; see `residual_vq`"
             )
-        if not isinstance(channels, int) or channels < 1:
+        if channels < 1:
             raise ValueError(f"quantizer {config.quantizer!r} takes a positive number of channels, got {channels!r}")
         self.codebook_size = config.codebook_size
         self.levels = list(config.levels)
@@ -201,7 +201,7 @@ class MovingCodebook(nn.Module):
     def __init__(self, size: int, channels: int, decay: float, revive_below: float):
         super().__init__()
         for name, value, limit in (("decay", decay, 1.0), ("revive_below", revive_below, math.exp(-1))):
-            if not isinstance(value, (int, float)) or not 0 <= value < limit:
+            if not 0 <= value < limit:
                 raise ValueError(f"{name} must be at least 0 and below {limit:.4g}, got {value!r}")
         self.decay, self.revive_below = decay, revive_below
         self.register_buffer("entries", torch.randn(size, channels))

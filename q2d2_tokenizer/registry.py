@@ -2,7 +2,10 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args
+
+_KINDS = {int: (int,), float: (int, float), bool: (bool,), str: (str,), NoneType: (NoneType,)}
 
 
 class Registry(dict):
@@ -27,7 +30,8 @@ class Registry(dict):
         An option whose default is None is left out unless it is set, so codecs older than it keep their fingerprints.
 
         Raises:
-            ValueError: If the name or one of the arguments is unknown; the message lists the known ones.
+            ValueError: If the name or one of the arguments is unknown; the message lists the known ones. If an argument
+                is of another type than its annotation.
         """
         if name not in self:
             raise ValueError(f"{self.kind} must be one of {sorted(self)}, got {name!r}")
@@ -36,5 +40,18 @@ class Registry(dict):
         unknown = sorted(set(kwargs) - set(defaults))
         if unknown:
             raise ValueError(f"{self.kind} {name!r} takes {sorted(defaults)}, got unknown {unknown}")
+        for p in parameters:
+            if p.name in kwargs and not _fits(kwargs[p.name], p.annotation):
+                expected, value = inspect.formatannotation(p.annotation), kwargs[p.name]
+                raise ValueError(f"{p.name} of {self.kind} {name!r} must be {expected}, got {value!r}")
         given = {**defaults, **kwargs}
         return {key: value for key, value in given.items() if value is not None or defaults[key] is not None}
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    """Whether a value is of an annotated type, as far as that is plain: whole numbers are floats, bools no numbers."""
+    hints = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    return any(
+        hint not in _KINDS or (isinstance(value, _KINDS[hint]) and isinstance(value, bool) == (hint is bool))
+        for hint in hints
+    )

@@ -109,8 +109,36 @@ def test_values_out_of_range_raise(kwargs, message):
 @pytest.mark.parametrize("kwargs", [{"levels": "7777"}, {"hidden_size": 2.5}, {"encoder": 3}, {"levels": [7, 7.5]}])
 def test_values_of_wrong_type_raise(kwargs):
     name, value = next(iter(kwargs.items()))
-    with pytest.raises(ValueError, match=f"'{name}'.*(expected|match any type).*{type(value).__name__}"):
+    message = f"Q2D2Config: .*'{name}'.*(expected|match any type).*{type(value).__name__}"
+    with pytest.raises(ValueError, match=message):
         Q2D2Config(**kwargs)
+    with pytest.raises(ValueError, match=message):
+        Q2D2Config.from_dict({"model_type": "q2d2", **kwargs})
+    config = Q2D2Config()
+    with pytest.raises(ValueError, match=message):
+        setattr(config, name, value)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"encoder_kwargs": {"depth": "3"}}, "depth of encoder 'stft' must be int, got '3'"),
+        ({"encoder_kwargs": {"depth": None}}, "depth of encoder 'stft' must be int, got None"),
+        ({"encoder_kwargs": {"look_ahead": 2.5}}, r"look_ahead of encoder 'stft' must be int \| None, got 2.5"),
+        ({"decoder_kwargs": {"depth": True}}, "depth of decoder 'vocos' must be int, got True"),
+        ({"decoder_kwargs": {"attention": 1}}, "attention of decoder 'vocos' must be bool, got 1"),
+        ({"quantizer_kwargs": {"bound": 5}}, "bound of quantizer 'lattice' must be str, got 5"),
+    ],
+)
+def test_arguments_of_parts_of_wrong_type_raise_when_the_model_is_built(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        Q2D2Model(Q2D2Config(hidden_size=16, **kwargs))
+
+
+def test_whole_numbers_are_floats_and_none_stands_for_left_out():
+    kwargs = {"encoder_kwargs": {"look_ahead": None, "depth": 1}, "decoder_kwargs": {"excitation_hz": 0, "depth": 1}}
+    config = Q2D2Model(Q2D2Config(hidden_size=16, **kwargs)).config
+    assert config.decoder_kwargs["excitation_hz"] == 0 and "look_ahead" not in config.encoder_kwargs
 
 
 @pytest.mark.parametrize(

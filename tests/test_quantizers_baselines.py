@@ -248,12 +248,11 @@ VQ = {"quantizer": "vq", "levels": [9], **PLAIN}
         ({"quantizer_kwargs": {"bound": "clip"}}, r"bound must be one of \['ifsq', 'tanh'\], got 'clip'"),
         ({"quantizer_kwargs": {"border": "out"}}, r"border must be one of \['edge', 'inside'\], got 'out'"),
         ({"quantizer_kwargs": {"border": "inside", "size": 3}}, r"'lattice' takes \[.*\], got unknown \['size'\]"),
-        ({"quantizer_kwargs": {"rotation": "no"}}, "rotation must be true or false, got 'no'"),
-        *(
-            (VQ | {"quantizer_kwargs": {"channels": n}}, f"positive number of channels, got {n!r}")
-            for n in (0, 2.5, "8")
-        ),
-        *((VQ | {"quantizer_kwargs": {"decay": x}}, f"decay must be .* below 1, got {x!r}") for x in (1.0, -1, "x")),
+        ({"quantizer_kwargs": {"rotation": "no"}}, "rotation of quantizer 'lattice' must be bool, got 'no'"),
+        (VQ | {"quantizer_kwargs": {"channels": 0}}, "positive number of channels, got 0"),
+        *((VQ | {"quantizer_kwargs": {"channels": n}}, f"channels .* must be int, got {n!r}") for n in (2.5, "8")),
+        *((VQ | {"quantizer_kwargs": {"decay": x}}, f"decay must be .* below 1, got {x!r}") for x in (1.0, -1)),
+        (VQ | {"quantizer_kwargs": {"decay": "x"}}, "decay of quantizer 'vq' must be float, got 'x'"),
         (VQ | {"quantizer_kwargs": {"revive_below": 0.5}}, "revive_below must be .* below 0.3679, got 0.5"),
     ],
 )
