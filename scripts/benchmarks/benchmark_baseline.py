@@ -33,8 +33,8 @@ Task = tuple[str, Callable[[], Any]]  # what is measured, and the call; names of
 Tasks = Callable[[int], list[Task]]  # tasks of a turn
 
 
-def checkout(seconds: int) -> Tasks:
-    """What is compared with another checkout; imports no more than what old commits have too."""
+def checkout(seconds: int, dtype: str = "float32") -> Tasks:
+    """What is compared with another checkout, with the decoder in a dtype; imports no more than old commits have."""
     import torch
 
     import q2d2_tokenizer
@@ -43,7 +43,7 @@ def checkout(seconds: int) -> Tasks:
     if Path.cwd() not in Path(q2d2_tokenizer.__file__).parents:
         raise ValueError(f"expected the package of {Path.cwd()}, got {q2d2_tokenizer.__file__}")
     speaker = TextToSpeech.from_pretrained()
-    codec, rate = speaker.codec, speaker.sampling_rate
+    codec, rate = speaker.codec.to(getattr(torch, dtype)), speaker.sampling_rate
     audio = recording(seconds, rate)
 
     def with_threads(threads: int, call: Callable[[Any], Any], values: Any) -> Any:
@@ -102,12 +102,20 @@ def other_codec(name: str, seconds: int) -> Tasks:
 CONTESTANTS: dict[str, Callable[[int], Tasks]] = {
     "now": checkout,
     "baseline": checkout,
+    "bfloat16": lambda seconds: checkout(seconds, "bfloat16"),
     "lattice": lambda seconds: quantizer("closed_form"),
     "FSQ": lambda seconds: quantizer("fsq"),
     "EnCodec": lambda seconds: other_codec("EnCodec", seconds),
     "Mimi": lambda seconds: other_codec("Mimi", seconds),
 }
-RIVALS = {"baseline": "now", "FSQ": "lattice", "EnCodec": "now", "Mimi": "now"}  # another one, and ours
+# Another one, ours, and which tasks.
+RIVALS = [
+    ("baseline", "now", ""),
+    ("baseline", "bfloat16", "decode"),
+    ("FSQ", "lattice", ""),
+    ("EnCodec", "now", ""),
+    ("Mimi", "now", ""),
+]
 
 
 def recording(seconds: int, rate: int) -> Any:
@@ -154,12 +162,12 @@ def start(contestant: str, folder: Path, seconds: int) -> subprocess.Popen:
 def compare(turns: list[dict[str, dict[str, tuple[float, float]]]]) -> list[dict[str, Any]]:
     """Rows of the table: a contestant against ours in a task."""
     rows = []
-    for contestant, ours in RIVALS.items():
-        for task in turns[0][contestant]:
+    for contestant, ours, kind in RIVALS:
+        for task in filter(lambda name: name.startswith(kind), turns[0][contestant]):
             pairs = [(turn[contestant][task], turn[ours][task]) for turn in turns]
             rows.append(
                 {
-                    "what": task,
+                    "what": f"{task}, bfloat16" if ours == "bfloat16" else task,
                     "against": contestant,
                     "its_ms": statistics.median(its[0] for its, _ in pairs),
                     "our_ms": statistics.median(our[0] for _, our in pairs),
