@@ -39,7 +39,7 @@ class Pronunciations:
                 lines.setdefault(word.lower(), " ".join([word.lower(), *phones]))
         if not lines:
             raise ValueError("the pronunciations hold no word; expected lines like 'hello HH AH0 L OW1'")
-        self._lines = sorted(lines.values())  # a dictionary of words and phones takes five times the memory
+        self._lines = sorted(lines.values())  # dictionaries of words and phones take five times the memory
         self.phones = sorted({phone for line in self._lines for phone in line.split(" ")[1:]})
         self._symbols = {phone: chr(_FIRST + number) for number, phone in enumerate(self.phones)}
         self.alphabet = "".join(self._symbols.values())

@@ -21,7 +21,7 @@ from lm.timing import WordTime, require_alignment, word_times
 
 from .audio.files import refuse_folder
 from .audio.recordings import decode_in_chunks, encode_chunks, encode_file
-from .audio.token_file import TOKEN_SUFFIX, check_codes, load_tokens
+from .audio.token_file import TOKEN_SUFFIX, check_in_codebook, load_tokens
 from .bundled import BUNDLED, load_codec
 from .modeling_q2d2 import Q2D2Model
 
@@ -235,7 +235,7 @@ class TextToSpeech:
             if recording.ndim != 1:
                 raise ValueError(f"a recording must be audio (N,) or tokens (T,), got the shape {recording.shape}")
             if np.issubdtype(recording.dtype, np.integer):
-                check_codes(recording, size, "a recording of integers holds tokens", "pass audio as floats")
+                check_in_codebook(recording, size, "a recording of integers holds tokens", "pass audio as floats")
                 return recording
             if not np.issubdtype(recording.dtype, np.floating):
                 raise ValueError(f"audio must be floats and tokens integers, got {recording.dtype}")
@@ -248,7 +248,7 @@ class TextToSpeech:
         if Path(recording).suffix == TOKEN_SUFFIX:
             tokens = load_tokens(recording)
             self.language_model.layout.check_codec(tokens.codec_fingerprint)
-            check_codes(tokens.audio_codes, size, str(recording))
+            check_in_codebook(tokens.audio_codes, size, str(recording))
             return tokens.audio_codes
         return encode_file(self.codec, recording)[0]
 

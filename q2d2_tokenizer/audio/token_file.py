@@ -20,6 +20,7 @@ from safetensors.numpy import save
 from .files import write_atomically
 
 TOKEN_SUFFIX = ".q2d2"
+MAKE_AGAIN = "the file is damaged, make it again from the recordings"
 _FORMAT = "q2d2-tokens"
 _VERSION = "1"
 _TENSOR = "audio_codes"
@@ -57,12 +58,7 @@ class TokenFile:
         object.__setattr__(self, "audio_codes", np.ascontiguousarray(codes, dtype=np.int32))
 
 
-def check_codes(
-    codes: np.ndarray,
-    codebook_size: int,
-    place: str,
-    advice: str = "the file is damaged, make it again from the recordings",
-) -> None:
+def check_in_codebook(codes: np.ndarray, codebook_size: int, place: str, advice: str = MAKE_AGAIN) -> None:
     """Raise a ValueError that names the place, and says what to do, if codes (T,) are not of a codebook."""
     low, high = (codes.min(), codes.max()) if len(codes) else (0, 0)
     if low < 0 or high >= codebook_size:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..audio.files import write_atomically
-from ..audio.token_file import TokenFile, check_codes
+from ..audio.token_file import MAKE_AGAIN, TokenFile, check_in_codebook
 from ..lattices import build_groups, lattice_neighbours
 from ..modeling_q2d2 import Q2D2Model
 from ..quantizers import LatticeQuantizer
@@ -30,7 +30,6 @@ TOKEN_COLUMNS = pa.schema([("id", pa.string()), ("codes", pa.list_(pa.int32())),
 SHARD_FOLDER = "data"
 REJECTS_FOLDER = "rejects"
 _UNKNOWN = object()
-_MAKE_AGAIN = "the file is damaged, make it again from the recordings"
 
 
 def codec_metadata(model: Q2D2Model) -> dict[bytes, bytes]:
@@ -110,7 +109,7 @@ def read_rejects(path: Path) -> list[Rejected]:
     try:
         return [Rejected(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: {error}; {_MAKE_AGAIN}") from error
+        raise ValueError(f"{path}: {error}; {MAKE_AGAIN}") from error
 
 
 def check_plan(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
@@ -232,10 +231,10 @@ def find_row(folder: str | Path, row_id: str, codec_fingerprint: str | None = No
             row = pq.read_table(path, columns=["codes", "num_samples"]).slice(index, 1).to_pylist()[0]
             metadata = read_metadata(path)
             codes, place = np.array(row["codes"], dtype=np.int32), f"row {row_id!r} of {path}"
-            check_codes(codes, int(metadata["codebook_size"]), place)
+            check_in_codebook(codes, int(metadata["codebook_size"]), place)
             tokens = -(-row["num_samples"] // int(metadata["hop_length"]))
             if tokens != len(codes):
-                raise ValueError(f"{place}: its audio takes {tokens} codes, got {len(codes)}; {_MAKE_AGAIN}")
+                raise ValueError(f"{place}: its audio takes {tokens} codes, got {len(codes)}; {MAKE_AGAIN}")
             rate, fingerprint = int(metadata["sampling_rate"]), metadata["codec_fingerprint"]
             return TokenFile(codes, rate, row["num_samples"], fingerprint)
     for path in sorted(Path(folder, REJECTS_FOLDER).glob("*.jsonl")):

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from ..audio.files import make_folder, write_json
-from ..audio.token_file import check_codes
+from ..audio.token_file import check_in_codebook
 from ..corpus.shards import list_shards, read_metadata
 from ..training.statistics import entropy_of_counts
 from .plot import panels
@@ -32,7 +32,7 @@ def read_counts(folder: Path, codec_fingerprint: str | None) -> dict[str, Any]:
     for path in tqdm(shards, desc="shards", disable=None):
         table = pq.read_table(path, columns=["codes", "num_samples"])
         codes = table["codes"].combine_chunks().flatten().to_numpy()
-        check_codes(codes, len(counts), str(path))
+        check_in_codebook(codes, len(counts), str(path))
         counts += np.bincount(codes, minlength=len(counts))
         samples.append(table["num_samples"].to_numpy())
     if not counts.any():
